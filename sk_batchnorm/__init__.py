@@ -1,0 +1,7 @@
+"""PyTorch's BatchNorm1d as a scikit-learn transformer for data that stream."""
+
+from sk_batchnorm._transformer import BatchNorm1dTransformer
+
+__all__ = ["BatchNorm1dTransformer", "__version__"]
+
+__version__ = "0.1.0"

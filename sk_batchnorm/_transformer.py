@@ -1,0 +1,715 @@
+"""BatchNorm1dTransformer: parameters, validation and the order of the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy as shallow_copy
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils import Tags, check_array
+from sklearn.utils.metadata_routing import UNUSED
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    check_non_negative,
+    validate_data,
+)
+
+from sk_batchnorm._compat import Interval, StrOptions, check_parameters
+from sk_batchnorm._moments import cut, moments
+from sk_batchnorm._normalize import normalize, standard_deviation
+from sk_batchnorm._running_stats import RunningStats
+
+Floats = NDArray[np.float64]
+
+
+class BatchNorm1dTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Normalise features with running statistics that follow the stream.
+
+    This is PyTorch's ``BatchNorm1d`` as a scikit-learn transformer.
+    :meth:`partial_fit` is one training step: it moves the running mean and
+    variance toward those of the mini-batch by `momentum`. :meth:`transform` is
+    eval mode: it normalises with the running statistics, then applies the
+    affine map. :meth:`fit` trains from scratch until the running statistics
+    have settled.
+
+    The output is::
+
+        y = (x - running_mean) / sqrt(running_var + eps) * weight + bias
+
+    Read more in the :ref:`user guide <user_guide>`.
+
+    Parameters
+    ----------
+    num_features : int, default=None
+        Number of features that X must have. None infers it from the data.
+
+    eps : float, default=1e-5
+        Added to the variance before the square root, in squared units of the
+        data. With ``eps=0`` a feature of zero variance is divided by 1.
+
+    momentum : float in [0, 1] or None, default=0.1
+        Weight of the new mini-batch in the running statistics. This is
+        PyTorch's convention; Keras's momentum is ``1 - momentum``. None is the
+        cumulative average, in which all mini-batches weigh the same.
+
+    affine : bool, default=True
+        Whether there are a `weight_` and a `bias_`.
+
+    track_running_stats : bool, default=True
+        If False nothing is remembered: :meth:`transform` normalises each X by
+        its own mean and biased variance, as PyTorch does in eval mode.
+
+    variance : {"within", "total"}, default="within"
+        "within" is PyTorch's rule: the running variance averages the
+        mini-batches' own unbiased variances. "total" adds the spread of the
+        mini-batch means (law of total variance), which makes it the
+        exponentially weighted variance of the rows and allows mini-batches of
+        a single row.
+
+    bias_correction : bool, default=False
+        If True the starting point (mean 0, variance 1) has no weight:
+        :meth:`partial_fit` keeps the normalised exponentially weighted
+        average, useful from the first mini-batch on. False is PyTorch's rule.
+
+    weight_init, bias_init : None, float or array-like of shape (n_features,), \
+default=None
+        Where `weight_` and `bias_` start; None is 1 and 0. Only used when
+        ``affine=True``.
+
+    with_mean : bool, default=True
+        If False the data are scaled but not centred. The running mean is
+        learned all the same.
+
+    batch_size : int or None, default=256
+        Number of rows, at least 2, in a mini-batch of :meth:`fit`. None makes
+        all of X one mini-batch.
+
+    copy : bool, default=True
+        If False :meth:`transform` and :meth:`inverse_transform` write into X
+        where they can: a writable array of dtype float32 or float64.
+
+    Attributes
+    ----------
+    running_mean_, running_var_ : ndarray of shape (n_features,), float64
+        The running statistics, read-only: each step makes new arrays. None if
+        ``track_running_stats=False``.
+
+    num_batches_tracked_ : int
+        Number of mini-batches learned from since the last reset. None if
+        ``track_running_stats=False``.
+
+    weight_, bias_ : ndarray of shape (n_features,), float64
+        The affine map. None if ``affine=False``.
+
+    n_features_in_ : int
+        Number of features seen during fitting.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features seen during fitting. Defined only when X has
+        feature names that are all strings.
+
+    See Also
+    --------
+    sklearn.preprocessing.StandardScaler : Mean and variance of all the data,
+        weighing the oldest row like the newest.
+
+    Notes
+    -----
+    For the mini-batch number t since the last reset, with n samples, mean m,
+    unbiased variance s² and biased variance σ², the step is ::
+
+        within:  mean ← (1−f)·mean + f·m
+                 var  ← (1−f)·var + f·s²
+        total:   d    = m − mean
+                 var  ← (1−f)·(var + f·d²) + f·σ²
+                 mean ← mean + f·d
+
+    from mean 0 and variance 1, where the factor f is `momentum`, or
+    ``momentum / (1 - (1 - momentum)**t)`` with `bias_correction`, or ``1 / t``
+    for ``momentum=None``. "within" needs n > 1, "total" n ≥ 1.
+
+    A call that raises leaves the transformer as it was. The running
+    statistics are replaced in one assignment, so that one thread may stream
+    :meth:`partial_fit` while others :meth:`transform`.
+
+    `affine`, `track_running_stats`, `weight_init` and `bias_init` decide what
+    there is to learn; a change of them by ``set_params`` shows at the next
+    :meth:`fit`, :meth:`reset_parameters` or :meth:`load_state_dict`. `eps` and
+    `with_mean` act on the next :meth:`transform`.
+
+    References
+    ----------
+    .. [1] S. Ioffe and C. Szegedy, "Batch Normalization: Accelerating Deep
+       Network Training by Reducing Internal Covariate Shift", ICML 2015,
+       arXiv:1502.03167.
+    .. [2] T. F. Chan, G. H. Golub and R. J. LeVeque, "Algorithms for computing
+       the sample variance: analysis and recommendations", The American
+       Statistician 37(3), 1983.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_batchnorm import BatchNorm1dTransformer
+    >>> X = np.array([[0.0, 10.0], [2.0, 30.0], [4.0, 50.0], [6.0, 70.0]])
+    >>> bn = BatchNorm1dTransformer(momentum=0.5, eps=0)
+    >>> bn.partial_fit(X[:2]).running_mean_
+    array([ 0.5, 10. ])
+    >>> bn.partial_fit(X[2:]).running_mean_
+    array([ 2.75, 35.  ])
+    >>> bn.running_var_
+    array([  1.75, 150.25])
+    >>> bn.fit(X).transform(X)
+    array([[-1.161895  , -1.161895  ],
+           [-0.38729833, -0.38729833],
+           [ 0.38729833,  0.38729833],
+           [ 1.161895  ,  1.161895  ]])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "num_features": [Interval(Integral, 1, None, closed="left"), None],
+        "eps": [Interval(Real, 0, None, closed="left")],
+        "momentum": [Interval(Real, 0, 1, closed="both"), None],
+        "affine": ["boolean"],
+        "track_running_stats": ["boolean"],
+        "variance": [StrOptions({"within", "total"})],
+        "bias_correction": ["boolean"],
+        "weight_init": [None, Real, "array-like"],
+        "bias_init": [None, Real, "array-like"],
+        "with_mean": ["boolean"],
+        "batch_size": [Interval(Integral, 2, None, closed="left"), None],
+        "copy": ["boolean"],
+    }
+
+    # `copy` is an argument of the call, not metadata of the samples.
+    __metadata_request__transform: ClassVar[dict[str, str]] = {"copy": UNUSED}
+    __metadata_request__inverse_transform: ClassVar[dict[str, str]] = {"copy": UNUSED}
+
+    _running_stats: RunningStats | None
+    weight_: Floats | None
+    bias_: Floats | None
+    n_features_in_: int
+
+    def __init__(
+        self,
+        num_features: int | None = None,
+        *,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        variance: str = "within",
+        bias_correction: bool = False,
+        weight_init: float | ArrayLike | None = None,
+        bias_init: float | ArrayLike | None = None,
+        with_mean: bool = True,
+        batch_size: int | None = 256,
+        copy: bool = True,
+    ) -> None:
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        self.variance = variance
+        self.bias_correction = bias_correction
+        self.weight_init = weight_init
+        self.bias_init = bias_init
+        self.with_mean = with_mean
+        self.batch_size = batch_size
+        self.copy = copy
+
+    @property
+    def running_mean_(self) -> Floats | None:
+        """Running mean of each feature."""
+        return self._running_stats.mean if self._running_stats else None
+
+    @property
+    def running_var_(self) -> Floats | None:
+        """Running variance of each feature."""
+        return self._running_stats.var if self._running_stats else None
+
+    @property
+    def num_batches_tracked_(self) -> int | None:
+        """Number of mini-batches learned from since the last reset."""
+        return self._running_stats.num_batches if self._running_stats else None
+
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> BatchNorm1dTransformer:
+        """Forget everything and learn from X.
+
+        X is cut, in order, into mini-batches of `batch_size` rows (a last one
+        of a single row joins the one before it), which are learned one after
+        the other with bias correction. For ``variance="within"`` this is where
+        a PyTorch layer arrives when it repeats the epoch for ever.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            At least 2 rows.
+
+        y : None
+            Ignored.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Frequency weights: a row of weight 2 is that row twice. Rows of
+            weight 0 are left out before X is cut into mini-batches.
+
+        Returns
+        -------
+        BatchNorm1dTransformer
+            The fitted transformer itself.
+
+        Raises
+        ------
+        ValueError
+            If X or sample_weight is not what it must be. The transformer is
+            then as it was.
+        InvalidParameterError
+            If a parameter is out of range.
+        """
+        check_parameters(self)
+        learned = shallow_copy(self)
+        min_samples = 2 if sample_weight is None else 1
+        X, weight = learned._validate(X, sample_weight, min_samples, reset=True)
+        if weight is not None and weight.sum() <= 1:
+            raise ValueError(
+                f"sample_weight sums to {weight.sum():g}; fit needs more than 1 "
+                "sample (weights count as repeated samples)."
+            )
+        learned._start()
+        stats = learned._running_stats
+        if stats is not None:
+            for rows in cut(len(X), self.batch_size, weight):
+                batch = moments(X[rows], None if weight is None else weight[rows])
+                stats = stats.step(
+                    batch,
+                    momentum=self.momentum,
+                    variance=self.variance,
+                    bias_correction=True,
+                )
+        learned._running_stats = stats
+        return self._become(learned)
+
+    def partial_fit(
+        self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> BatchNorm1dTransformer:
+        """Learn from one mini-batch: all of X, one step of the rule.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            At least 2 rows, or 1 with ``variance="total"``.
+
+        y : None
+            Ignored.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Frequency weights: a row of weight 2 is that row twice, a row of
+            weight 0 is not there.
+
+        Returns
+        -------
+        BatchNorm1dTransformer
+            The transformer itself.
+
+        Raises
+        ------
+        ValueError
+            If X or sample_weight is not what it must be, or has too few
+            samples for the rule. The transformer is then as it was.
+        InvalidParameterError
+            If a parameter is out of range.
+        """
+        check_parameters(self)
+        if not self.__sklearn_is_fitted__():
+            learned = shallow_copy(self)
+            X, weight = learned._validate(X, sample_weight, reset=True)
+            learned._start()
+            learned._running_stats = learned._step(X, weight)
+            return self._become(learned)
+        X, weight = self._validate(X, sample_weight, reset=False)
+        self._running_stats = self._step(X, weight)
+        return self
+
+    def transform(self, X: Any, copy: bool | None = None) -> Any:
+        """Normalise X with the running statistics and apply the affine map.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        copy : bool, default=None
+            If False the result is written into X where that is possible; None
+            takes the constructor's `copy`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            float32 where X is float32 or float16, else float64; computed in
+            float64 and rounded once. A DataFrame if ``set_output`` says so.
+
+        Raises
+        ------
+        NotFittedError
+            Before anything was learned.
+        ValueError
+            If X is not what was learned from, or, with
+            ``track_running_stats=False``, has fewer than 2 rows.
+        """
+        stats, weight, bias = self._state()
+        min_samples = 1 if stats else 2
+        X, _ = self._validate(X, None, min_samples, reset=False)
+        if stats:
+            mean, var = stats.mean, stats.var
+        else:
+            batch = moments(X)
+            mean, var = batch.mean, batch.biased_variance
+        std = standard_deviation(var, self.eps)
+        return normalize(
+            X,
+            mean if self.with_mean else None,
+            1 / std if weight is None else weight / std,
+            bias,
+            copy=self.copy if copy is None else copy,
+        )
+
+    def inverse_transform(self, X: Any, copy: bool | None = None) -> NDArray[Any]:
+        """Undo :meth:`transform`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Normalised data.
+
+        copy : bool, default=None
+            If False the result is written into X where that is possible; None
+            takes the constructor's `copy`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            In the units of the data; dtype as for :meth:`transform`.
+
+        Raises
+        ------
+        NotFittedError
+            Before anything was learned.
+        ValueError
+            If a weight is 0, or if there are no running statistics to go back
+            with (``track_running_stats=False``).
+        """
+        stats, weight, bias = self._state()
+        if stats is None:
+            raise ValueError(
+                "inverse_transform needs running statistics, and "
+                "track_running_stats=False keeps none."
+            )
+        if weight is not None and not weight.all():
+            names = self.get_feature_names_out()[weight == 0]
+            raise ValueError(
+                "inverse_transform can't undo a weight_ of 0, which feature "
+                f"{', '.join(map(str, names))} has."
+            )
+        # Not validate_data: transform's output has lost the feature names.
+        X = _check_numeric(check_array(X, dtype="numeric"))
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is "
+                f"expecting {self.n_features_in_} features as input."
+            )
+        std = standard_deviation(stats.var, self.eps)
+        return normalize(
+            X,
+            bias,
+            std if weight is None else std / weight,
+            stats.mean if self.with_mean else None,
+            copy=self.copy if copy is None else copy,
+        )
+
+    def reset_running_stats(self) -> BatchNorm1dTransformer:
+        """Set the running mean to 0, the variance to 1, the count to 0.
+
+        Returns
+        -------
+        BatchNorm1dTransformer
+            The transformer itself.
+
+        Raises
+        ------
+        NotFittedError
+            Before anything was learned.
+        """
+        check_is_fitted(self)
+        self._running_stats = self._starting_stats()
+        return self
+
+    def reset_parameters(self) -> BatchNorm1dTransformer:
+        """Reset the running statistics, and `weight_` and `bias_` to their start.
+
+        Returns
+        -------
+        BatchNorm1dTransformer
+            The transformer itself.
+
+        Raises
+        ------
+        NotFittedError
+            Before anything was learned.
+        ValueError
+            If `weight_init` or `bias_init` has another number of features.
+        InvalidParameterError
+            If a parameter is out of range.
+        """
+        check_is_fitted(self)
+        check_parameters(self)
+        learned = shallow_copy(self)
+        learned._start()
+        return self._become(learned)
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Copy what was learned into arrays under PyTorch's names.
+
+        Returns
+        -------
+        dict of str to ndarray
+            "weight" and "bias" if ``affine=True``; "running_mean",
+            "running_var" and "num_batches_tracked" if
+            ``track_running_stats=True``.
+
+        Raises
+        ------
+        NotFittedError
+            Before anything was learned.
+
+        Examples
+        --------
+        >>> from sk_batchnorm import BatchNorm1dTransformer
+        >>> bn = BatchNorm1dTransformer(momentum=0.5)
+        >>> checkpoint = bn.partial_fit([[0.0], [2.0]]).state_dict()
+        >>> checkpoint["running_mean"], checkpoint["num_batches_tracked"]
+        (array([0.5]), array(1))
+        >>> resumed = BatchNorm1dTransformer(momentum=0.5)
+        >>> resumed.load_state_dict(checkpoint).running_mean_
+        array([0.5])
+        """
+        stats, weight, bias = self._state()
+        state: dict[str, NDArray[Any]] = {}
+        if weight is not None and bias is not None:
+            state |= {"weight": weight.copy(), "bias": bias.copy()}
+        if stats is not None:
+            state |= {
+                "running_mean": stats.mean.copy(),
+                "running_var": stats.var.copy(),
+                "num_batches_tracked": np.array(stats.num_batches, dtype=np.int64),
+            }
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> BatchNorm1dTransformer:
+        """Take over what :meth:`state_dict`, or PyTorch's, has written.
+
+        The transformer is fitted afterwards.
+
+        Parameters
+        ----------
+        state : mapping of str to array-like
+            The keys of :meth:`state_dict`, no more and no fewer. Tensors on
+            the CPU are taken as they are.
+
+        Returns
+        -------
+        BatchNorm1dTransformer
+            The transformer itself.
+
+        Raises
+        ------
+        ValueError
+            If a key is missing or unknown, a shape is wrong, a number is not
+            finite, or a variance or the number of batches is negative. The
+            transformer is then as it was.
+        InvalidParameterError
+            If a parameter is out of range.
+        """
+        check_parameters(self)
+        affine_keys = ("weight", "bias") if self.affine else ()
+        stats_keys = ("running_mean", "running_var") if self.track_running_stats else ()
+        array_keys = affine_keys + stats_keys
+        count_keys = ("num_batches_tracked",) if self.track_running_stats else ()
+        _check_keys(state, array_keys + count_keys)
+
+        n_features = getattr(self, "n_features_in_", self.num_features)
+        if n_features is None:
+            if not array_keys:
+                raise ValueError(
+                    "An empty state does not tell the number of features; pass "
+                    "num_features, or fit the transformer first."
+                )
+            n_features = np.asarray(state[array_keys[0]]).size
+        arrays = {key: _checked_entry(state, key, n_features) for key in array_keys}
+
+        learned = shallow_copy(self)
+        learned.n_features_in_ = n_features
+        learned.weight_ = arrays.get("weight")
+        learned.bias_ = arrays.get("bias")
+        learned._running_stats = None
+        if self.track_running_stats:
+            if (arrays["running_var"] < 0).any():
+                raise ValueError("running_var has a negative value.")
+            learned._running_stats = RunningStats(
+                arrays["running_mean"], arrays["running_var"], _checked_count(state)
+            )
+        return self._become(learned)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "_running_stats" in vars(self)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _validate(
+        self,
+        X: Any,
+        sample_weight: ArrayLike | None,
+        min_samples: int = 1,
+        *,
+        reset: bool,
+    ) -> tuple[NDArray[Any], Floats | None]:
+        X = validate_data(
+            self, X, reset=reset, dtype="numeric", ensure_min_samples=min_samples
+        )
+        X = _check_numeric(X)
+        if self.num_features is not None and X.shape[1] != self.num_features:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} was made "
+                f"for num_features={self.num_features}."
+            )
+        if sample_weight is None:
+            return X, None
+        return X, _check_sample_weight(sample_weight, X)
+
+    def _start(self) -> None:
+        """Set everything learned to where it starts, for n_features_in_."""
+        n_features = self.n_features_in_
+        weight = bias = None
+        if self.affine:
+            weight = _starting_values("weight_init", self.weight_init, 1.0, n_features)
+            bias = _starting_values("bias_init", self.bias_init, 0.0, n_features)
+        self.weight_, self.bias_ = weight, bias
+        self._running_stats = self._starting_stats()
+
+    def _starting_stats(self) -> RunningStats | None:
+        if not self.track_running_stats:
+            return None
+        return RunningStats.start(self.n_features_in_)
+
+    def _step(self, X: NDArray[Any], weight: Floats | None) -> RunningStats | None:
+        stats = self._running_stats
+        if stats is None:
+            return None
+        return stats.step(
+            moments(X, weight),
+            momentum=self.momentum,
+            variance=self.variance,
+            bias_correction=self.bias_correction,
+        )
+
+    def _become(self, learned: BatchNorm1dTransformer) -> BatchNorm1dTransformer:
+        """Take over all attributes of a copy that has learned, or none.
+
+        One assignment: neither an exception nor another thread gets between
+        the number of features, the statistics and the affine map.
+        """
+        self.__dict__ = learned.__dict__
+        return self
+
+    def _state(self) -> tuple[RunningStats | None, Floats | None, Floats | None]:
+        """Statistics, weight and bias of one moment."""
+        check_is_fitted(self)
+        attributes = vars(self)
+        return (
+            attributes["_running_stats"],
+            attributes["weight_"],
+            attributes["bias_"],
+        )
+
+
+def _check_numeric(X: NDArray[Any]) -> NDArray[Any]:
+    if X.dtype.kind not in "biuf":
+        raise ValueError(f"X has dtype {X.dtype}, which is not a real number.")
+    if X.dtype == np.longdouble:
+        # A long double may be too large for float64.
+        with np.errstate(over="ignore"):
+            X = check_array(X, dtype=np.float64)
+    return X
+
+
+def _check_sample_weight(sample_weight: ArrayLike, X: NDArray[Any]) -> Floats:
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(len(X), float(sample_weight))
+    weight: Floats = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
+    if weight.ndim != 1:
+        raise ValueError(
+            f"sample_weight must be 1D array or scalar, got {weight.ndim}D array."
+        )
+    check_consistent_length(X, weight)
+    check_non_negative(weight, "sample_weight")
+    if not weight.any():
+        raise ValueError("sample_weight must have at least one non-zero number.")
+    return weight
+
+
+def _starting_values(
+    name: str, value: float | ArrayLike | None, default: float, n_features: int
+) -> Floats:
+    if value is None or isinstance(value, Real):
+        value = np.full(n_features, default if value is None else float(value))
+    values = _checked_vector(name, value)
+    if values.shape != (n_features,):
+        raise ValueError(
+            f"{name} has shape {values.shape}, but X has {n_features} features."
+        )
+    return values
+
+
+def _checked_vector(name: str, values: ArrayLike) -> Floats:
+    """A float64 copy of finite numbers."""
+    vector: Floats = check_array(
+        values, ensure_2d=False, dtype=np.float64, input_name=name, copy=True
+    )
+    return vector
+
+
+def _check_keys(state: Mapping[str, Any], expected: tuple[str, ...]) -> None:
+    missing = [key for key in expected if key not in state]
+    unknown = [key for key in state if key not in expected]
+    if missing or unknown:
+        raise ValueError(
+            f"The state does not fit this transformer: missing {missing}, unknown "
+            f"{unknown}. affine and track_running_stats decide which keys there are."
+        )
+
+
+def _checked_entry(state: Mapping[str, Any], key: str, n_features: int) -> Floats:
+    values = np.asarray(state[key])
+    if values.shape != (n_features,):
+        raise ValueError(f"{key} has shape {values.shape}, expected {(n_features,)}.")
+    return _checked_vector(key, values)
+
+
+def _checked_count(state: Mapping[str, Any]) -> int:
+    count = np.asarray(state["num_batches_tracked"])
+    if count.shape != () or count.dtype.kind not in "iu" or count < 0:
+        raise ValueError(
+            "num_batches_tracked must be a single integer, 0 or more; got "
+            f"{state['num_batches_tracked']!r}."
+        )
+    return int(count)

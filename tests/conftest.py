@@ -1,0 +1,19 @@
+import importlib.util
+import os
+
+import pytest
+from hypothesis import settings
+
+# A script that needs PyTorch, not a test.
+collect_ignore = ["data/make_pytorch_golden.py"]
+
+# A first call pays for imports and cold caches; that is no failure.
+settings.register_profile("sk_batchnorm", deadline=None)
+settings.load_profile("sk_batchnorm")
+
+
+def pytest_configure():
+    if os.environ.get("SK_BATCHNORM_REQUIRE_PEERS"):
+        for name in ("torch", "river"):
+            if importlib.util.find_spec(name) is None:
+                raise pytest.UsageError(f"{name} is required but not installed")

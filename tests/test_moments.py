@@ -1,0 +1,129 @@
+"""What one mini-batch says, against exact rational arithmetic."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from sk_batchnorm._kernels import numpy as kernels
+from sk_batchnorm._moments import cut, moments
+
+
+def exact_moments(column, weight=None):
+    """Mean and sum of squared deviations of doubles, without rounding."""
+    values = [Fraction(float(x)) for x in column]
+    weights = [
+        Fraction(float(w)) for w in (np.ones(len(values)) if weight is None else weight)
+    ]
+    count = sum(weights)
+    mean = sum(w * x for w, x in zip(weights, values, strict=True)) / count
+    squares = sum(w * (x - mean) ** 2 for w, x in zip(weights, values, strict=True))
+    return count, mean, squares
+
+
+def relative_error(actual, exact):
+    exact = Fraction(exact)
+    return float(abs(Fraction(float(actual)) - exact) / abs(exact)) if exact else actual
+
+
+@pytest.mark.parametrize("block_values", [kernels.BLOCK_VALUES, 64])
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_rows=st.integers(2, 400),
+    ratio=st.floats(0, 12),
+    std=st.sampled_from([1e-150, 1e-3, 1.0, 1e100]),
+    weighted=st.booleans(),
+)
+def test_twelve_digits_of_the_variance_whatever_the_mean(
+    block_values, seed, n_rows, ratio, std, weighted
+):
+    rng = np.random.default_rng(seed)
+    mean = 10**ratio
+    column = (mean + rng.normal(size=n_rows)) * std
+    weight = rng.uniform(0.5, 3.0, n_rows) if weighted else None
+    count, exact_mean, exact_squares = exact_moments(column, weight)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "BLOCK_VALUES", block_values)
+        result = moments(column[:, None], weight)
+    # The mean is a double of its own: half a unit in the last place, and
+    # what the sums lose.
+    assert relative_error(result.mean[0], exact_mean) < 4e-16 + 1e-13 / mean
+    assert relative_error(result.biased_variance[0], exact_squares / count) < 1e-12
+    unbiased = exact_squares / (count - 1)
+    # With weights, count - 1 loses what the sum of weights has rounded off.
+    assert relative_error(result.unbiased_variance[0], unbiased) < 1e-12
+
+
+def test_constant_columns_have_variance_exactly_zero_across_blocks():
+    values = np.array([0.1, 1 / 3, 1e7 + 0.1, -1e300, 5e-324, 0.0])
+    X = np.tile(values, (200_000, 1))
+    result = moments(X)
+    assert_array_equal(result.mean, values)
+    assert_array_equal(result.squares, 0.0)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 6))
+def test_integer_weights_are_repeated_rows(seed, n_rows, n_features):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(5.0, 2.0, (n_rows, n_features))
+    weight = rng.integers(0, 4, n_rows).astype(float)
+    weight[0] += 1
+    weighted = moments(X, weight)
+    repeated = moments(np.repeat(X, weight.astype(int), axis=0))
+    assert weighted.count == repeated.count
+    assert_allclose(weighted.mean, repeated.mean, rtol=1e-14)
+    # Near 0 the squares are rounding of the values: 1e-15 of 5² each.
+    assert_allclose(weighted.squares, repeated.squares, rtol=1e-12, atol=1e-25)
+
+
+def test_rows_of_weight_zero_are_not_there_however_large():
+    X = np.array([[1.0], [1e300], [3.0], [-1e300]])
+    result = moments(X, np.array([1.0, 0.0, 1.0, 0.0]))
+    assert (result.count, result.mean[0], result.squares[0]) == (2.0, 2.0, 2.0)
+
+
+def test_blocks_without_any_weight_are_skipped(monkeypatch):
+    monkeypatch.setattr(kernels, "BLOCK_VALUES", 4)
+    X = np.arange(12.0)[:, None]
+    weight = np.r_[np.zeros(4), np.ones(4), np.zeros(4)]
+    result = moments(X, weight)
+    assert (result.count, result.mean[0], result.squares[0]) == (4.0, 5.5, 5.0)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("step", [1, -1, 3])
+def test_layout_does_not_matter(order, step):
+    X = np.random.default_rng(0).normal(3.0, 1.0, (1000, 7))
+    view = np.asarray(X, order=order)[::step, ::step]
+    expected, actual = moments(np.ascontiguousarray(view)), moments(view)
+    assert_allclose(actual.mean, expected.mean, rtol=1e-14)
+    assert_allclose(actual.squares, expected.squares, rtol=1e-13)
+
+
+@given(
+    n_samples=st.integers(2, 100),
+    batch_size=st.none() | st.integers(2, 120),
+    seed=st.none() | st.integers(0, 2**32 - 1),
+)
+def test_cut_covers_every_row_once_in_order(n_samples, batch_size, seed):
+    weight = None
+    if seed is not None:
+        weight = np.random.default_rng(seed).integers(0, 2, n_samples).astype(float)
+        weight[0] = 1.0
+    there = np.ones(n_samples) if weight is None else weight
+    batches = list(cut(n_samples, batch_size, weight))
+    assert [s.start for s in batches] == [0] + [s.stop for s in batches[:-1]]
+    assert batches[-1].stop == n_samples
+    sizes = [int(there[s].sum()) for s in batches]
+    if batch_size is None:
+        assert len(sizes) == 1
+    else:
+        assert all(size == batch_size for size in sizes[:-1])
+        # The last one has what is left: 2 rows or more, one more than
+        # batch_size where a single row has joined it.
+        single = there.sum() == 1
+        assert single or 2 <= sizes[-1] <= batch_size + 1
+        assert sizes[-1] != batch_size + 1 or there.sum() % batch_size == 1

@@ -1,0 +1,169 @@
+"""Every cell of the README's comparison table, in its order."""
+
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.preprocessing import StandardScaler
+
+from sk_batchnorm import BatchNorm1dTransformer
+
+NAN = np.array([[1.0], [np.nan], [2.0]])
+INFINITE = np.array([[1.0], [np.inf], [2.0]])
+LARGE = np.array([[1e300], [-1e300], [0.5e300]])
+CONSTANT = np.full((1000, 1), 10_000_001, dtype=np.float32)
+
+
+def ours(data, **settings):
+    return BatchNorm1dTransformer(**settings).partial_fit(data)
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture
+def river_scaler():
+    return pytest.importorskip("river.preprocessing").AdaptiveStandardScaler()
+
+
+def torch_layer(torch, *batches, momentum=0.1):
+    layer = torch.nn.BatchNorm1d(1, momentum=momentum, dtype=torch.float64)
+    for batch in batches:
+        layer(torch.from_numpy(batch))
+    return layer
+
+
+def learn_rows(scaler, data):
+    for x in data[:, 0].tolist():
+        scaler.learn_one({"x": x})
+    return scaler.means["x"].get(), scaler.vars["x"].get()
+
+
+def test_the_table_has_these_rows():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|\s].*?) \|", readme, flags=re.MULTILINE)
+    tests = [name for name in globals() if re.match(r"test_\d\d_", name)]
+    assert len(tests) == len(rows)
+    for test, row in zip(tests, rows, strict=True):
+        words = re.sub(r"\W+", "_", row.lower()).strip("_")
+        assert words.startswith(test[8:]), (test, row)
+
+
+def test_01_forgets_old_data(torch, river_scaler):
+    # 200 mini-batches around 0, then 50 around 100.
+    rng = np.random.default_rng(0)
+    batches = [rng.normal(0, 1, (16, 1)) for _ in range(200)]
+    batches += [rng.normal(100, 1, (16, 1)) for _ in range(50)]
+    bn, scaler = BatchNorm1dTransformer(), StandardScaler()
+    for batch in batches:
+        bn.partial_fit(batch)
+        scaler.partial_fit(batch)
+    assert abs(bn.running_mean_[0] - 100) < 1
+    assert abs(torch_layer(torch, *batches).running_mean.item() - 100) < 1
+    assert abs(learn_rows(river_scaler, np.concatenate(batches))[0] - 100) < 2
+    assert scaler.mean_[0] < 25
+
+
+def test_02_learns_a_mini_batch_of_rows_in_one_call(torch, river_scaler):
+    data = np.arange(10.0)[:, None]
+    assert torch_layer(torch, data).num_batches_tracked == 1
+    assert StandardScaler().partial_fit(data).n_samples_seen_ == 10
+    assert not hasattr(river_scaler, "learn_many")
+    assert ours(data).num_batches_tracked_ == 1
+
+
+def test_03_learns_a_single_row(torch, river_scaler):
+    row = np.array([[3.0]])
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        torch_layer(torch, row)
+    assert StandardScaler().partial_fit(row).mean_ == 3.0
+    assert learn_rows(river_scaler, row)[0] == 3.0
+    assert ours(row, variance="total", bias_correction=True).running_mean_ == 3.0
+
+
+def test_04_lives_in_a_scikit_learn_pipeline(torch, river_scaler):
+    assert isinstance(BatchNorm1dTransformer(), BaseEstimator)
+    assert isinstance(StandardScaler(), BaseEstimator)
+    for peer in (torch_layer(torch), river_scaler):
+        assert not hasattr(peer, "fit")
+        assert not hasattr(peer, "get_params")
+
+
+def test_05_weight_and_bias_after_scaling(torch, river_scaler):
+    assert torch_layer(torch).weight is not None
+    assert ours(LARGE[1:]).weight_ is not None
+    for peer in (StandardScaler().fit(CONSTANT), river_scaler):
+        assert not hasattr(peer, "bias_")
+        assert not hasattr(peer, "bias")
+
+
+def test_06_inverse_transform(torch, river_scaler):
+    assert hasattr(StandardScaler, "inverse_transform")
+    assert hasattr(BatchNorm1dTransformer, "inverse_transform")
+    assert not hasattr(torch.nn.BatchNorm1d, "inverse_transform")
+    assert not hasattr(river_scaler, "inverse_transform_one")
+
+
+def test_07_sample_weights(torch, river_scaler):
+    def parameters(function):
+        return {*inspect.signature(function).parameters}
+
+    assert "sample_weight" in parameters(StandardScaler.partial_fit)
+    assert "sample_weight" in parameters(BatchNorm1dTransformer.partial_fit)
+    assert parameters(river_scaler.learn_one) == {"x"}
+    assert parameters(torch.nn.BatchNorm1d(1).forward) == {"input"}
+
+
+def test_08_missing_values(torch, river_scaler):
+    assert torch_layer(torch, NAN).running_mean.isnan().all()
+    assert StandardScaler().partial_fit(NAN).mean_ == 1.5
+    assert np.isnan(learn_rows(river_scaler, NAN)[0])
+    with pytest.raises(ValueError, match="contains NaN"):
+        ours(NAN)
+
+
+def test_09_sparse_data(torch, river_scaler):
+    data = sparse.csr_matrix(np.eye(3))
+    with pytest.raises(AttributeError):
+        torch_layer(torch)(data)
+    assert StandardScaler(with_mean=False).fit(data).n_samples_seen_ == 3
+    with pytest.raises(AttributeError):
+        river_scaler.learn_one(data)
+    with pytest.raises(TypeError, match="Sparse data was passed"):
+        ours(data)
+
+
+def test_10_an_infinity_in_the_data(torch, river_scaler):
+    assert not torch_layer(torch, INFINITE).running_mean.isfinite().any()
+    with pytest.raises(ValueError, match="infinity"):
+        StandardScaler().partial_fit(INFINITE)
+    assert not np.isfinite(learn_rows(river_scaler, INFINITE)[0])
+    bn = ours(CONSTANT)
+    with pytest.raises(ValueError, match="infinity"):
+        bn.partial_fit(INFINITE)
+    assert bn.num_batches_tracked_ == 1
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_11_values_as_large_as_1e300(torch, river_scaler):
+    assert not torch_layer(torch, LARGE).running_var.isfinite().any()
+    assert not np.isfinite(StandardScaler().partial_fit(LARGE).var_).any()
+    assert not np.isfinite(learn_rows(river_scaler, LARGE)[1])
+    bn = ours(LARGE)
+    assert np.isfinite(bn.running_mean_).all()
+    assert np.isfinite(bn.running_var_).all()
+
+
+def test_12_variance_of_a_constant_float32_column(torch, river_scaler):
+    layer = torch.nn.BatchNorm1d(1, momentum=1.0)
+    layer(torch.from_numpy(CONSTANT))
+    assert layer.running_var.item() > 1
+    assert StandardScaler().partial_fit(CONSTANT).var_ == 0
+    assert learn_rows(river_scaler, CONSTANT)[1] == 0
+    assert ours(CONSTANT, momentum=1.0).running_var_ == 0

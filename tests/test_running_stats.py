@@ -1,0 +1,208 @@
+"""The rule: where a mini-batch moves the running statistics."""
+
+import copy
+import pickle
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from sk_batchnorm._moments import moments
+from sk_batchnorm._running_stats import RunningStats, averaging_factor
+
+momenta = st.floats(0, 1)
+rules = {
+    "momentum": momenta | st.none(),
+    "variance": st.sampled_from(["within", "total"]),
+    "bias_correction": st.booleans(),
+}
+
+
+def stream(batches, **rule):
+    stats = RunningStats.start(batches[0].shape[1])
+    for batch in batches:
+        stats = stats.step(moments(batch), **rule)
+    return stats
+
+
+def random_batches(seed, n_batches, n_rows, n_features=2):
+    rng = np.random.default_rng(seed)
+    loc, scale = rng.normal(0, 10, n_features), rng.uniform(0.1, 10, n_features)
+    return list(rng.normal(loc, scale, (n_batches, n_rows, n_features)))
+
+
+@pytest.mark.parametrize("bias_correction", [True, False])
+@given(t=st.integers(1, 1000))
+def test_cumulative_factor_is_one_over_t(bias_correction, t):
+    assert averaging_factor(t, None, bias_correction) == 1 / t
+
+
+@given(t=st.integers(1, 1000), momentum=momenta)
+def test_uncorrected_factor_is_the_momentum(t, momentum):
+    assert averaging_factor(t, momentum, False) == momentum
+
+
+@given(t=st.integers(1, 40), momentum=st.floats(1e-9, 1))
+def test_corrected_factor_is_the_closed_form_in_exact_arithmetic(t, momentum):
+    mu = Fraction(momentum)
+    exact = mu / (1 - (1 - mu) ** t)
+    assert averaging_factor(t, momentum, True) == pytest.approx(float(exact), rel=1e-14)
+
+
+@given(t=st.integers(1, 10**6), momentum=st.floats(0, 1e-300))
+def test_corrected_factor_tends_to_one_over_t(t, momentum):
+    assert averaging_factor(t, momentum, True) == pytest.approx(1 / t, rel=1e-12)
+
+
+@given(momentum=momenta)
+def test_corrected_factor_replaces_the_start_exactly(momentum):
+    assert averaging_factor(1, momentum, True) == 1.0
+
+
+@given(seed=st.integers(0, 2**32 - 1), n_batches=st.integers(1, 10), **rules)
+def test_step_is_the_formula_of_the_docs(
+    seed, n_batches, momentum, variance, bias_correction
+):
+    """The formulas in exact arithmetic on the mini-batches' own moments."""
+    batches = random_batches(seed, n_batches, 5, 1)
+    mean, var = Fraction(0), Fraction(1)
+    for t, batch in enumerate(batches, 1):
+        f = Fraction(averaging_factor(t, momentum, bias_correction))
+        x = [Fraction(v) for v in batch[:, 0]]
+        m = sum(x) / len(x)
+        squares = sum((v - m) ** 2 for v in x)
+        if variance == "within":
+            mean = (1 - f) * mean + f * m
+            var = (1 - f) * var + f * squares / (len(x) - 1)
+        else:
+            d = m - mean
+            var = (1 - f) * (var + f * d**2) + f * squares / len(x)
+            mean = mean + f * d
+    stats = stream(
+        batches, momentum=momentum, variance=variance, bias_correction=bias_correction
+    )
+    # Rounding is relative to the numbers averaged, up to about 50.
+    assert_allclose(stats.mean[0], float(mean), rtol=1e-13, atol=1e-13)
+    assert_allclose(stats.var[0], float(var), rtol=1e-13, atol=1e-13)
+    assert stats.num_batches == n_batches
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_rows=st.integers(1, 60),
+    momentum=st.floats(1e-3, 1),
+)
+def test_total_row_by_row_is_pandas_ewm(seed, n_rows, momentum):
+    rows = np.random.default_rng(seed).normal(3.0, 2.0, n_rows)
+    ewm = pd.Series(rows).ewm(alpha=momentum, adjust=True)
+    stats = RunningStats.start(1)
+    for x, mean, var in zip(rows, ewm.mean(), ewm.var(bias=True), strict=True):
+        stats = stats.step(
+            moments(np.array([[x]])),
+            momentum=momentum,
+            variance="total",
+            bias_correction=True,
+        )
+        # Both round in each row; the rows are of about the size of 10.
+        assert_allclose(stats.mean[0], mean, rtol=1e-12)
+        assert_allclose(stats.var[0], var, rtol=1e-11, atol=1e-13)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_batches=st.integers(1, 30),
+    n_rows=st.integers(1, 30),
+    bias_correction=st.booleans(),
+)
+def test_total_cumulative_on_equal_batches_is_mean_and_variance_of_all_rows(
+    seed, n_batches, n_rows, bias_correction
+):
+    batches = random_batches(seed, n_batches, n_rows)
+    stats = stream(
+        batches, momentum=None, variance="total", bias_correction=bias_correction
+    )
+    rows = np.concatenate(batches)
+    assert_allclose(stats.mean, rows.mean(axis=0), rtol=1e-12, atol=1e-13)
+    assert_allclose(stats.var, rows.var(axis=0), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("variance", ["within", "total"])
+def test_corrected_average_forgets_the_start_exactly(variance):
+    tiny = np.array([[1e-150], [3e-150]])
+    stats = stream([tiny], momentum=0.1, variance=variance, bias_correction=True)
+    ddof = 1 if variance == "within" else 0
+    assert stats.mean[0] == 2e-150
+    assert_allclose(stats.var[0], (tiny * 1e150).var(ddof=ddof) * 1e-300, rtol=1e-15)
+
+
+@given(value=st.floats(-1e300, 1e300), momentum=rules["momentum"])
+def test_constant_stream_keeps_its_value_and_variance_exactly_zero(value, momentum):
+    for variance in ("within", "total"):
+        batches = [np.full((3, 1), value)] * 5
+        stats = stream(
+            batches, momentum=momentum, variance=variance, bias_correction=True
+        )
+        assert stats.mean[0] == value
+        assert stats.var[0] == 0.0
+
+
+@pytest.mark.parametrize("variance", ["within", "total"])
+@pytest.mark.parametrize("bias_correction", [True, False])
+@pytest.mark.parametrize("momentum", [0.1, 1.0, None])
+def test_values_of_1e300_stream_for_ever(variance, bias_correction, momentum):
+    rule = {
+        "momentum": momentum,
+        "variance": variance,
+        "bias_correction": bias_correction,
+    }
+    batch = np.array([[1e300, 1e300], [1e300, -1e300], [1e300, 0.5e300]])
+    stats = RunningStats.start(2)
+    for _ in range(1000):
+        stats = stats.step(moments(batch), **rule)
+    assert_allclose(stats.mean, [1e300, 1e300 / 6], rtol=1e-12)
+    assert np.isfinite(stats.var).all()
+    # The variance of the second column, 1e600, is beyond float64.
+    assert stats.var[1] > 1e307
+
+
+@pytest.mark.parametrize("variance", ["within", "total"])
+def test_momentum_one_keeps_nothing_of_an_outlier(variance):
+    rule = {"momentum": 1.0, "variance": variance, "bias_correction": False}
+    batch = moments(np.array([[1e-3], [3e-3]]))
+    stats = RunningStats.start(1).step(moments(np.array([[1e15], [2e15]])), **rule)
+    assert stats.step(batch, **rule).mean == batch.mean
+
+
+def test_a_saturated_variance_fades_again():
+    rule = {"momentum": 0.5, "variance": "within", "bias_correction": False}
+    stats = RunningStats.start(1)
+    stats = stats.step(moments(np.array([[1e300], [-1e300]])), **rule)
+    for _ in range(3000):
+        stats = stats.step(moments(np.array([[0.0], [2.0]])), **rule)
+    assert_allclose(stats.mean, 1.0)
+    assert_allclose(stats.var, 2.0)
+
+
+def test_a_mean_beyond_float64_is_an_error_that_names_the_feature():
+    batch = moments(np.array([[1.0, 1.7e308], [2.0, 1.7e308]]))
+    with pytest.raises(ValueError, match="feature 1 overflows"):
+        RunningStats.start(2).step(
+            batch, momentum=0.1, variance="within", bias_correction=False
+        )
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))]
+)
+def test_statistics_are_read_only_in_copies_too(duplicate):
+    stats = duplicate(RunningStats.start(2))
+    for array in (stats.mean, stats.var):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 5.0
+    with pytest.raises(AttributeError):
+        stats.num_batches = 3
+    assert_array_equal(stats.var, [1.0, 1.0])
