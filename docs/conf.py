@@ -1,0 +1,49 @@
+"""Sphinx configuration; the build needs no network."""
+
+import sys
+from pathlib import Path
+
+import sk_batchnorm
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS / "_ext"))
+
+project = "sk_batchnorm"
+author = "the sk_batchnorm developers"
+project_copyright = author
+version = release = sk_batchnorm.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "numpydoc",
+    "myst_parser",
+    "sphinx_gallery.gen_gallery",
+    "mathml",
+    "peers",
+]
+exclude_patterns = ["_build", "pytorch_checkpoint.rst"]
+nitpicky = True
+default_role = "literal"
+toc_object_entries_show_parents = "hide"
+
+autodoc_default_options = {"member-order": "bysource"}
+autodoc_typehints = "none"  # the docstrings say more
+numpydoc_show_class_members = False
+html_math_renderer = "mathml"
+
+html_theme = "pydata_sphinx_theme"
+html_title = project
+html_sidebars = {"**": []}
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_show_sourcelink = False
+html_copy_source = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": ("sk_batchnorm",),
+    "show_memory": False,
+    "write_computation_times": False,  # a page that loads scripts from elsewhere
+}
