@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from scipy import sparse
 
-from sk_batchnorm._kernels.numpy import Floats, centre_and_scale
+from sk_batchnorm._kernels.numpy import Floats, blocks, centre_and_scale
 
 
-def standard_deviation(var: Floats, eps: float) -> Floats:
-    """Square root of ``var + eps``, and 1 where that is 0.
+def scale_of(var: Floats, eps: float, weight: Floats | None) -> Floats:
+    """``weight / sqrt(var + eps)``, divided by 1 where that root is 0.
 
     Parameters
     ----------
     var : ndarray of shape (n_features,)
     eps : float
+    weight : ndarray of shape (n_features,) or None
+        None stands for 1.
 
     Returns
     -------
     ndarray of shape (n_features,)
     """
-    std: Floats = np.sqrt(var + eps)
+    std = _standard_deviation(var, eps)
+    return np.asarray((1.0 if weight is None else weight) / std, dtype=np.float64)
+
+
+def inverse_scale_of(var: Floats, eps: float, weight: Floats | None) -> Floats:
+    """``sqrt(var + eps) / weight``, as :func:`scale_of`; no weight is 0."""
+    std = _standard_deviation(var, eps)
+    return np.asarray(std / (1.0 if weight is None else weight), dtype=np.float64)
+
+
+def _standard_deviation(var: Floats, eps: float) -> NDArray[np.longdouble]:
+    # A long double, where it is longer, makes the scale right to half a unit in
+    # the last place: of the three operations that make an output, each rounds
+    # once, and none inherits an error.
+    std: NDArray[np.longdouble] = np.sqrt(var.astype(np.longdouble) + eps)
     std[std == 0] = 1.0
     return std
 
@@ -34,13 +51,13 @@ def output_dtype(dtype: DTypeLike) -> np.dtype[np.floating]:
 
 
 def normalize(
-    X: NDArray[np.generic],
+    X: Any,
     centre: Floats | None,
     scale: Floats,
     offset: Floats | None,
     *,
     copy: bool,
-) -> NDArray[np.floating]:
+) -> Any:
     """Return ``(X - centre) * scale + offset``.
 
     Centring first keeps the digits of a column whose mean is large against
@@ -49,9 +66,10 @@ def normalize(
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray of shape (n_samples, n_features) or (n_samples, n_channels, \
+n_timepoints), or CSR or CSC of shape (n_samples, n_features)
     centre, offset : ndarray of shape (n_features,) or None
-        None stands for 0.
+        None stands for 0, and is what they must be for sparse X.
     scale : ndarray of shape (n_features,)
     copy : bool
         If False, the result is written into X where its dtype and its
@@ -59,13 +77,44 @@ def normalize(
 
     Returns
     -------
-    ndarray of shape (n_samples, n_features)
+    What X is, float32 or float64
     """
-    dtype = output_dtype(X.dtype)
-    out: NDArray[np.floating]
-    if not copy and X.dtype == dtype and X.flags.writeable:
-        out = cast(NDArray[np.floating], X)
-    else:
-        out = np.empty_like(X, dtype=dtype, subok=False)
-    centre_and_scale(X, centre, scale, offset, out)
+    if sparse.issparse(X):
+        return _scale_sparse(X, scale, copy=copy)
+    out = _output(X, copy=copy)
+    if X.ndim == 3:
+        centre = None if centre is None else centre[:, None]
+        scale = scale[:, None]
+        offset = None if offset is None else offset[:, None]
+    scratch = None
+    for index in blocks(X.shape):
+        block = X[index]
+        if out.dtype != np.float64:
+            if scratch is None:
+                scratch = np.empty(block.shape)
+            part = scratch[tuple(map(slice, block.shape))]
+            centre_and_scale(block, centre, scale, offset, out[index], part)
+        else:
+            centre_and_scale(block, centre, scale, offset, out[index], None)
     return out
+
+
+def _scale_sparse(X: Any, scale: Floats, *, copy: bool) -> Any:
+    """Scale the stored values of each feature; the zeros stay what they are."""
+    if X.format == "csr":
+        per_value = scale[X.indices]
+    else:
+        per_value = np.repeat(scale, np.diff(X.indptr))
+    data = _output(X.data, copy=copy)
+    np.multiply(X.data, per_value, out=data, casting="same_kind")
+    if data is X.data:
+        return X
+    return type(X)((data, X.indices.copy(), X.indptr.copy()), shape=X.shape)
+
+
+def _output(X: NDArray[Any], *, copy: bool) -> NDArray[np.floating]:
+    """Where the result goes: X itself, or a new array."""
+    dtype = output_dtype(X.dtype)
+    if not copy and X.dtype == dtype and X.flags.writeable:
+        return X
+    return np.empty_like(X, dtype=dtype, subok=False)

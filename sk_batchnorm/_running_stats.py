@@ -1,11 +1,16 @@
-"""The running statistics and the rule by which a mini-batch moves them."""
+"""The running statistics and the rule by which a mini-batch moves them.
+
+A mini-batch is a stretch of the stream like any other, of length 1. So there is
+one operation, :meth:`RunningStats.then`, which joins two stretches; a step of
+``partial_fit`` joins the stream so far and one mini-batch.
+"""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sk_batchnorm._kernels.numpy import Floats
 from sk_batchnorm._moments import Moments, saturate
@@ -13,10 +18,13 @@ from sk_batchnorm._moments import Moments, saturate
 # Weights such as ten times 0.1 sum to their total only within rounding.
 _WEIGHT_ROUNDING = 1e-9
 
+# A number of mini-batches, or one for each feature.
+Count = int | NDArray[np.int64]
+
 
 @dataclass(frozen=True, eq=False)
 class RunningStats:
-    """Running mean and variance of a stream, after some mini-batches.
+    """Running mean and variance of a stretch of a stream.
 
     A value: a step returns a new one, and the arrays are read-only, so
     whoever holds one holds a state that the stream really was in.
@@ -24,19 +32,21 @@ class RunningStats:
     Attributes
     ----------
     mean, var : ndarray of shape (n_features,)
-    num_batches : int
-        Mini-batches since the start.
+    num_batches : int, or ndarray of shape (n_features,)
+        Mini-batches since the start; an array once missing values have made
+        the features differ.
     """
 
     mean: Floats
     var: Floats
-    num_batches: int
+    num_batches: Count
 
     def __post_init__(self) -> None:
-        for array in (self.mean, self.var):
-            array.flags.writeable = False
+        for array in (self.mean, self.var, self.num_batches):
+            if isinstance(array, np.ndarray):
+                array.flags.writeable = False
 
-    def __reduce__(self) -> tuple[type[RunningStats], tuple[Floats, Floats, int]]:
+    def __reduce__(self) -> tuple[type[RunningStats], tuple[Floats, Floats, Count]]:
         # Through the constructor, so that arrays are read-only in copies too.
         return RunningStats, (self.mean, self.var, self.num_batches)
 
@@ -44,6 +54,40 @@ class RunningStats:
     def start(cls, n_features: int) -> RunningStats:
         """PyTorch's starting point: mean 0, variance 1, no mini-batch."""
         return cls(np.zeros(n_features), np.ones(n_features), 0)
+
+    @classmethod
+    def of(cls, batch: Moments, variance: str) -> RunningStats:
+        """Statistics of one mini-batch alone.
+
+        A feature with too few observed values is not in it: its number of
+        mini-batches is 0.
+
+        Parameters
+        ----------
+        batch : Moments
+        variance : {"within", "total"}
+
+        Returns
+        -------
+        RunningStats
+
+        Raises
+        ------
+        ValueError
+            If the mini-batch has too few samples, missing values included.
+        """
+        within = variance == "within"
+        if not _is_enough(batch.n_samples, within):
+            raise ValueError(_too_few(batch.n_samples, within))
+        var = batch.unbiased_variance if within else batch.biased_variance
+        enough = _is_enough(batch.count, within)
+        if np.all(enough):
+            return cls(batch.mean, var, 1)
+        return cls(
+            np.where(enough, batch.mean, 0.0),
+            np.where(enough, var, 1.0),
+            np.asarray(enough).astype(np.int64),
+        )
 
     def step(
         self,
@@ -72,89 +116,145 @@ class RunningStats:
             If the mini-batch has too few samples for the rule, or values so
             large that their mean is not a float64.
         """
-        _check_count(batch.count, variance)
-        num_batches = self.num_batches + 1
-        factor = averaging_factor(num_batches, momentum, bias_correction)
+        return self.then(
+            RunningStats.of(batch, variance),
+            momentum=momentum,
+            variance=variance,
+            bias_correction=bias_correction,
+        )
+
+    def then(
+        self,
+        later: RunningStats,
+        *,
+        momentum: float | None,
+        variance: str,
+        bias_correction: bool,
+    ) -> RunningStats:
+        """Statistics of this stretch and a later one, one after the other.
+
+        Equal to streaming the later mini-batches on top of this stretch.
+
+        Parameters
+        ----------
+        later : RunningStats
+            Without the start in it: one mini-batch, or a stretch streamed
+            with bias correction.
+        momentum : float in [0, 1] or None
+        variance : {"within", "total"}
+        bias_correction : bool
+            Whether this stretch is one with bias correction too.
+
+        Returns
+        -------
+        RunningStats
+
+        Raises
+        ------
+        ValueError
+            If a mean is not a float64.
+        """
+        factor = averaging_factor(
+            self.num_batches, later.num_batches, momentum, bias_correction
+        )
         rule = _within if variance == "within" else _total
         with np.errstate(over="ignore", invalid="ignore"):
-            mean, var = rule(self, batch, factor)
+            mean, var = rule(self, later, factor)
         if not np.isfinite(mean).all():
             feature = int(np.flatnonzero(~np.isfinite(mean))[0])
             raise ValueError(
                 f"The mean of feature {feature} overflows float64. Scale the "
                 "feature down before it gets here."
             )
-        return RunningStats(mean, saturate(var), num_batches)
+        return RunningStats(mean, saturate(var), self.num_batches + later.num_batches)
 
 
-def averaging_factor(t: int, momentum: float | None, bias_correction: bool) -> float:
-    """Weight of mini-batch number ``t`` in the running average.
+def averaging_factor(
+    earlier: Count, later: Count, momentum: float | None, bias_correction: bool
+) -> float | Floats:
+    """Weight of the later stretch in the running average of two.
 
-    With the correction it is that of the normalised exponentially weighted
-    average, ``momentum / (1 - (1 - momentum)**t)``, as in Adam (Kingma and
-    Ba, 2015, section 3) and in pandas' ``ewm(adjust=True)``.
+    For a later stretch of one mini-batch, the t-th: ``momentum``, or with
+    bias correction ``momentum / (1 - (1 - momentum)**t)``, the normalised
+    exponentially weighted average of Adam (Kingma and Ba, 2015, section 3)
+    and of pandas' ``ewm(adjust=True)``, or ``1 / t`` for momentum None.
 
     Parameters
     ----------
-    t : int
-        Mini-batches since the start, this one included.
+    earlier, later : int or ndarray of shape (n_features,)
+        Mini-batches in the two stretches.
     momentum : float in [0, 1] or None
         None weighs all mini-batches alike.
     bias_correction : bool
 
     Returns
     -------
-    float in [0, 1]
+    float or ndarray of shape (n_features,), in [0, 1]
     """
-    if momentum is None:
-        return 1.0 / t
-    momentum = float(momentum)
-    if not bias_correction:
-        return momentum
-    if momentum == 0:
-        return 1.0 / t
-    # The first mini-batch replaces the start, to the last bit.
-    if t == 1 or momentum == 1:
-        return 1.0
-    return momentum / -math.expm1(t * math.log1p(-momentum))
+    if momentum is not None and not bias_correction:
+        # The rest, to 1, is the weight of all that is older, the start with it.
+        return _weight(later, momentum) if momentum else 0.0
+    # Of the whole, which is 0 where nothing was observed in either.
+    new, both = _weight(later, momentum), _weight(earlier + later, momentum)
+    return new / np.where(both == 0, 1.0, both)[()]
 
 
-def _within(stats: RunningStats, batch: Moments, f: float) -> tuple[Floats, Floats]:
+def _weight(n_batches: Count, momentum: float | None) -> float | Floats:
+    """Weight of so many mini-batches, 1 - (1 - momentum)**n, against older ones."""
+    n = np.asarray(n_batches, dtype=np.float64)
+    if momentum is None or momentum == 0:
+        # The limit, up to a factor that cancels.
+        return n[()]
+    if momentum == 1:
+        return np.minimum(n, 1.0)[()]
+    weight = -np.expm1(n * np.log1p(-float(momentum)))
+    # Of one mini-batch it is the momentum, to the last bit.
+    return np.where(n == 1, momentum, weight)[()]
+
+
+def _within(
+    old: RunningStats, new: RunningStats, f: float | Floats
+) -> tuple[Floats, Floats]:
     """PyTorch's rule: the average of the mini-batches' own variances."""
-    mean = _average(stats.mean, batch.mean, f)
-    var = _average(stats.var, batch.unbiased_variance, f)
-    return mean, var
+    return _average(old.mean, new.mean, f), _average(old.var, new.var, f)
 
 
-def _total(stats: RunningStats, batch: Moments, f: float) -> tuple[Floats, Floats]:
+def _total(
+    old: RunningStats, new: RunningStats, f: float | Floats
+) -> tuple[Floats, Floats]:
     """Law of total variance: adds the spread of the mini-batch means.
 
     The exponentially weighted variance of the rows (Finch, 2009, "Incremental
     calculation of weighted mean and variance", section 9), a mini-batch at a
     time.
     """
-    d = batch.mean - stats.mean
-    mean = _average(stats.mean, batch.mean, f)
+    d = new.mean - old.mean
     # Grouped so that f = 1 makes the middle term 0 however large d is.
-    var = (1 - f) * stats.var + (f * (1 - f) * d) * d + f * batch.biased_variance
-    return mean, var
+    var = (1 - f) * old.var + (f * (1 - f) * d) * d + f * new.var
+    return _average(old.mean, new.mean, f), var
 
 
-def _average(old: Floats, new: Floats, f: float) -> Floats:
+def _average(old: Floats, new: Floats, f: float | Floats) -> Floats:
     """``(1 - f) * old + f * new``, exact where f is 0 or 1 and where old is new."""
+    if isinstance(f, np.ndarray):
+        near_new = new + (1 - f) * (old - new)
+        return np.where(f <= 0.5, old + f * (new - old), near_new)
     return old + f * (new - old) if f <= 0.5 else new + (1 - f) * (old - new)
 
 
-def _check_count(n: float, variance: str) -> None:
-    if variance == "within" and n <= 1 + _WEIGHT_ROUNDING:
-        raise ValueError(
+def _is_enough(n: float | Floats, within: bool) -> bool | NDArray[np.bool_]:
+    return n > 1 + _WEIGHT_ROUNDING if within else n >= 1 - _WEIGHT_ROUNDING
+
+
+def _too_few(n: float, within: bool) -> str:
+    if within:
+        return (
             f"A mini-batch of n_samples={n:g} has no unbiased variance, which "
             "variance='within' averages: it needs more than 1 sample (weights "
             "count as repeated samples). Pass larger mini-batches, or use "
             "variance='total', which learns from single samples too."
         )
-    if n < 1 - _WEIGHT_ROUNDING:
-        raise ValueError(
-            f"sample_weight sums to {n:g}; a mini-batch needs at least 1 sample "
-            "(weights count as repeated samples)."
-        )
+    return (
+        f"sample_weight sums to {n:g}; a mini-batch needs at least 1 sample "
+        "(weights count as repeated samples)."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from copy import copy as shallow_copy
 from numbers import Integral, Real
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import Tags, check_array
 from sklearn.utils.metadata_routing import UNUSED
@@ -20,11 +22,12 @@ from sklearn.utils.validation import (
 )
 
 from sk_batchnorm._compat import Interval, StrOptions, check_parameters
+from sk_batchnorm._kernels.numpy import Floats, refuse_infinity
 from sk_batchnorm._moments import cut, moments
-from sk_batchnorm._normalize import normalize, standard_deviation
-from sk_batchnorm._running_stats import RunningStats
+from sk_batchnorm._normalize import inverse_scale_of, normalize, scale_of
+from sk_batchnorm._running_stats import Count, RunningStats
 
-Floats = NDArray[np.float64]
+_SHAPES = "(n_samples, n_features) or (n_samples, n_channels, n_timepoints)"
 
 
 class BatchNorm1dTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -34,8 +37,8 @@ class BatchNorm1dTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimat
     :meth:`partial_fit` is one training step: it moves the running mean and
     variance toward those of the mini-batch by `momentum`. :meth:`transform` is
     eval mode: it normalises with the running statistics, then applies the
-    affine map. :meth:`fit` trains from scratch until the running statistics
-    have settled.
+    affine map. :meth:`fit` learns from scratch and, in one pass, arrives where
+    repeated training on X would settle.
 
     The output is::
 
@@ -50,7 +53,9 @@ class BatchNorm1dTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimat
 
     eps : float, default=1e-5
         Added to the variance before the square root, in squared units of the
-        data. With ``eps=0`` a feature of zero variance is divided by 1.
+        data: a feature whose standard deviation is below ``sqrt(eps)``, 0.003
+        by default, is not brought to unit variance. With ``eps=0`` a feature of
+        zero variance is divided by 1.
 
     momentum : float in [0, 1] or None, default=0.1
         Weight of the new mini-batch in the running statistics. This is
@@ -69,12 +74,16 @@ class BatchNorm1dTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimat
         mini-batches' own unbiased variances. "total" adds the spread of the
         mini-batch means (law of total variance), which makes it the
         exponentially weighted variance of the rows and allows mini-batches of
-        a single row.
+        a single row. It is the safer choice for a stream that drifts: a feature
+        that hardly varies within a mini-batch but drifts from one to the next
+        comes out huge under "within".
 
     bias_correction : bool, default=False
         If True the starting point (mean 0, variance 1) has no weight:
         :meth:`partial_fit` keeps the normalised exponentially weighted
-        average, useful from the first mini-batch on. False is PyTorch's rule.
+        average, useful from the first mini-batch on. False is PyTorch's rule,
+        in which the start still has the weight ``(1 - momentum)**t`` after t
+        mini-batches: 44 of them, by default, bring it below 1 %.
 
     weight_init, bias_init : None, float or array-like of shape (n_features,), \
 default=None
@@ -82,25 +91,32 @@ default=None
         ``affine=True``.
 
     with_mean : bool, default=True
-        If False the data are scaled but not centred. The running mean is
-        learned all the same.
+        If False the data are scaled but not centred, which keeps sparse data
+        sparse and is what they need. The running mean is learned all the same.
 
     batch_size : int or None, default=256
         Number of rows, at least 2, in a mini-batch of :meth:`fit`. None makes
-        all of X one mini-batch.
+        all of X one mini-batch, whose rows all weigh the same; `momentum` then
+        has nothing to weigh. Every mini-batch counts as a whole, a short last
+        one too.
 
     copy : bool, default=True
         If False :meth:`transform` and :meth:`inverse_transform` write into X
-        where they can: a writable array of dtype float32 or float64.
+        where they can: an array of dtype float32 or float64, or the one behind
+        a DataFrame, if it is writable.
 
     Attributes
     ----------
-    running_mean_, running_var_ : ndarray of shape (n_features,), float64
-        The running statistics, read-only: each step makes new arrays. None if
-        ``track_running_stats=False``.
+    running_mean_ : ndarray of shape (n_features,), float64
+        Running mean of each feature, read-only: each step makes a new array.
+        None if ``track_running_stats=False``.
 
-    num_batches_tracked_ : int
-        Number of mini-batches learned from since the last reset. None if
+    running_var_ : ndarray of shape (n_features,), float64
+        Running variance of each feature, likewise.
+
+    num_batches_tracked_ : int, or ndarray of shape (n_features,)
+        Number of mini-batches learned from since the last reset; an array once
+        missing values have made the features differ. None if
         ``track_running_stats=False``.
 
     weight_, bias_ : ndarray of shape (n_features,), float64
@@ -130,12 +146,21 @@ default=None
                  mean ← mean + f·d
 
     from mean 0 and variance 1, where the factor f is `momentum`, or
-    ``momentum / (1 - (1 - momentum)**t)`` with `bias_correction`, or ``1 / t``
-    for ``momentum=None``. "within" needs n > 1, "total" n ≥ 1.
+    ``momentum / (1 - (1 - momentum)**t)`` with `bias_correction` (its limit
+    ``1 / t`` for momentum 0), or ``1 / t`` for ``momentum=None``. "within"
+    needs n > 1, "total" n ≥ 1. NaN is a missing value: it is left out, feature
+    by feature, and stays NaN in the output. A feature with too few values in a
+    mini-batch keeps its statistics and its count.
+
+    X may be dense of shape (n_samples, n_features), any real dtype; dense of
+    shape (n_samples, n_channels, n_timepoints), whose channels are the
+    features; or sparse, with ``with_mean=False``.
 
     A call that raises leaves the transformer as it was. The running
     statistics are replaced in one assignment, so that one thread may stream
-    :meth:`partial_fit` while others :meth:`transform`.
+    :meth:`partial_fit` while others :meth:`transform`. To read the mean and the
+    variance of one moment in such a case, take both from one
+    :meth:`state_dict`.
 
     `affine`, `track_running_stats`, `weight_init` and `bias_init` decide what
     there is to learn; a change of them by ``set_params`` shows at the next
@@ -225,18 +250,25 @@ default=None
 
     @property
     def running_mean_(self) -> Floats | None:
-        """Running mean of each feature."""
-        return self._running_stats.mean if self._running_stats else None
+        """Running mean of each feature, None if nothing is tracked."""
+        stats = self._running_stats
+        return None if stats is None else stats.mean
 
     @property
     def running_var_(self) -> Floats | None:
-        """Running variance of each feature."""
-        return self._running_stats.var if self._running_stats else None
+        """Running variance of each feature, None if nothing is tracked."""
+        stats = self._running_stats
+        return None if stats is None else stats.var
 
     @property
-    def num_batches_tracked_(self) -> int | None:
-        """Number of mini-batches learned from since the last reset."""
-        return self._running_stats.num_batches if self._running_stats else None
+    def num_batches_tracked_(self) -> Count | None:
+        """Number of mini-batches since the last reset, None if none is tracked.
+
+        An array of shape (n_features,) once missing values have made the
+        features differ.
+        """
+        stats = self._running_stats
+        return None if stats is None else stats.num_batches
 
     def fit(
         self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
@@ -245,18 +277,21 @@ default=None
 
         X is cut, in order, into mini-batches of `batch_size` rows (a last one
         of a single row joins the one before it), which are learned one after
-        the other with bias correction. For ``variance="within"`` this is where
-        a PyTorch layer arrives when it repeats the epoch for ever.
+        the other with bias correction. So the last rows weigh most; pass
+        ``batch_size=None`` or ``momentum=None`` for data in no order of time.
+        For ``variance="within"`` and a momentum above 0 this is where a PyTorch
+        layer arrives when it repeats the same mini-batches for ever.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            At least 2 rows.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
+array-like of shape (n_samples, n_channels, n_timepoints)
+            At least 2 samples.
 
         y : None
             Ignored.
 
-        sample_weight : array-like of shape (n_samples,), default=None
+        sample_weight : float or array-like of shape (n_samples,), default=None
             Frequency weights: a row of weight 2 is that row twice. Rows of
             weight 0 are left out before X is cut into mini-batches.
 
@@ -275,17 +310,16 @@ default=None
         """
         check_parameters(self)
         learned = shallow_copy(self)
-        min_samples = 2 if sample_weight is None else 1
-        X, weight = learned._validate(X, sample_weight, min_samples, reset=True)
-        if weight is not None and weight.sum() <= 1:
-            raise ValueError(
-                f"sample_weight sums to {weight.sum():g}; fit needs more than 1 "
-                "sample (weights count as repeated samples)."
-            )
+        X, weight = learned._validate(X, sample_weight, reset=True)
+        _check_two_samples("fit", X, weight)
         learned._start()
         stats = learned._running_stats
-        if stats is not None:
-            for rows in cut(len(X), self.batch_size, weight):
+        if stats is None:
+            _refuse_infinity(X)
+        else:
+            if sparse.issparse(X) and self.batch_size is not None:
+                X = X.tocsr()  # rows of CSC can't be cut out without a search
+            for rows in cut(X.shape[0], self.batch_size, weight):
                 batch = moments(X[rows], None if weight is None else weight[rows])
                 stats = stats.step(
                     batch,
@@ -293,6 +327,7 @@ default=None
                     variance=self.variance,
                     bias_correction=True,
                 )
+            learned._warn_of_unobserved(stats)
         learned._running_stats = stats
         return self._become(learned)
 
@@ -303,13 +338,14 @@ default=None
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            At least 2 rows, or 1 with ``variance="total"``.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
+array-like of shape (n_samples, n_channels, n_timepoints)
+            At least 2 samples, or 1 with ``variance="total"``.
 
         y : None
             Ignored.
 
-        sample_weight : array-like of shape (n_samples,), default=None
+        sample_weight : float or array-like of shape (n_samples,), default=None
             Frequency weights: a row of weight 2 is that row twice, a row of
             weight 0 is not there.
 
@@ -331,7 +367,9 @@ default=None
             learned = shallow_copy(self)
             X, weight = learned._validate(X, sample_weight, reset=True)
             learned._start()
-            learned._running_stats = learned._step(X, weight)
+            stats = learned._step(X, weight)
+            learned._warn_of_unobserved(stats)
+            learned._running_stats = stats
             return self._become(learned)
         X, weight = self._validate(X, sample_weight, reset=False)
         self._running_stats = self._step(X, weight)
@@ -342,7 +380,8 @@ default=None
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
+array-like of shape (n_samples, n_channels, n_timepoints)
 
         copy : bool, default=None
             If False the result is written into X where that is possible; None
@@ -350,7 +389,7 @@ default=None
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
+        {ndarray, sparse matrix} of the shape of X
             float32 where X is float32 or float16, else float64; computed in
             float64 and rounded once. A DataFrame if ``set_output`` says so.
 
@@ -359,32 +398,36 @@ default=None
         NotFittedError
             Before anything was learned.
         ValueError
-            If X is not what was learned from, or, with
-            ``track_running_stats=False``, has fewer than 2 rows.
+            If X is not what was learned from, if it is sparse and there is a
+            bias or a mean to subtract, or if it has fewer than 2 samples with
+            ``track_running_stats=False``.
         """
         stats, weight, bias = self._state()
-        min_samples = 1 if stats else 2
-        X, _ = self._validate(X, None, min_samples, reset=False)
-        if stats:
+        X, _ = self._validate(X, None, reset=False)
+        if sparse.issparse(X) and bias is not None and bias.any():
+            raise ValueError(_BIAS_ON_SPARSE)
+        if stats is not None:
+            _refuse_infinity(X)
             mean, var = stats.mean, stats.var
         else:
+            _check_two_samples("transform with track_running_stats=False", X, None)
             batch = moments(X)
             mean, var = batch.mean, batch.biased_variance
-        std = standard_deviation(var, self.eps)
         return normalize(
             X,
             mean if self.with_mean else None,
-            1 / std if weight is None else weight / std,
-            bias,
+            scale_of(var, self.eps, weight),
+            None if sparse.issparse(X) else bias,
             copy=self.copy if copy is None else copy,
         )
 
-    def inverse_transform(self, X: Any, copy: bool | None = None) -> NDArray[Any]:
-        """Undo :meth:`transform`.
+    def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
+        """Undo the normalisation.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
+array-like of shape (n_samples, n_channels, n_timepoints)
             Normalised data.
 
         copy : bool, default=None
@@ -393,7 +436,7 @@ default=None
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
+        {ndarray, sparse matrix} of the shape of X
             In the units of the data; dtype as for :meth:`transform`.
 
         Raises
@@ -417,17 +460,20 @@ default=None
                 f"{', '.join(map(str, names))} has."
             )
         # Not validate_data: transform's output has lost the feature names.
-        X = _check_numeric(check_array(X, dtype="numeric"))
+        _refuse_mask(X)
+        X = self._check_kind(check_array(X, **_ACCEPTED), action="uncenter")
         if X.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {X.shape[1]} features, but {type(self).__name__} is "
                 f"expecting {self.n_features_in_} features as input."
             )
-        std = standard_deviation(stats.var, self.eps)
+        _refuse_infinity(X)
+        if sparse.issparse(X) and bias is not None and bias.any():
+            raise ValueError(_BIAS_ON_SPARSE)
         return normalize(
             X,
-            bias,
-            std if weight is None else std / weight,
+            None if sparse.issparse(X) else bias,
+            inverse_scale_of(stats.var, self.eps, weight),
             stats.mean if self.with_mean else None,
             copy=self.copy if copy is None else copy,
         )
@@ -478,9 +524,8 @@ default=None
         Returns
         -------
         dict of str to ndarray
-            "weight" and "bias" if ``affine=True``; "running_mean",
-            "running_var" and "num_batches_tracked" if
-            ``track_running_stats=True``.
+            "weight" and "bias" if there are any; "running_mean",
+            "running_var" and "num_batches_tracked" if they are tracked.
 
         Raises
         ------
@@ -511,15 +556,17 @@ default=None
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> BatchNorm1dTransformer:
-        """Take over what :meth:`state_dict`, or PyTorch's, has written.
+        """Take over the arrays of a state dict, ours or PyTorch's.
 
-        The transformer is fitted afterwards.
+        The transformer is fitted afterwards. The parameters are not in the
+        state: construct the transformer with those that belong to it.
 
         Parameters
         ----------
         state : mapping of str to array-like
-            The keys of :meth:`state_dict`, no more and no fewer. Tensors on
-            the CPU are taken as they are.
+            The keys of :meth:`state_dict` that `affine` and
+            `track_running_stats` ask for, no more and no fewer. What NumPy can
+            make an array of, tensors on the CPU too, is copied to float64.
 
         Returns
         -------
@@ -561,7 +608,9 @@ default=None
             if (arrays["running_var"] < 0).any():
                 raise ValueError("running_var has a negative value.")
             learned._running_stats = RunningStats(
-                arrays["running_mean"], arrays["running_var"], _checked_count(state)
+                arrays["running_mean"],
+                arrays["running_var"],
+                _checked_count(state, n_features),
             )
         return self._become(learned)
 
@@ -571,20 +620,17 @@ default=None
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = not self.with_mean
+        tags.input_tags.three_d_array = True
         return tags
 
     def _validate(
-        self,
-        X: Any,
-        sample_weight: ArrayLike | None,
-        min_samples: int = 1,
-        *,
-        reset: bool,
-    ) -> tuple[NDArray[Any], Floats | None]:
-        X = validate_data(
-            self, X, reset=reset, dtype="numeric", ensure_min_samples=min_samples
-        )
-        X = _check_numeric(X)
+        self, X: Any, sample_weight: ArrayLike | None, *, reset: bool
+    ) -> tuple[Any, Floats | None]:
+        _refuse_mask(X)
+        X = validate_data(self, X, reset=reset, **_ACCEPTED)
+        X = self._check_kind(X, action="center")
         if self.num_features is not None and X.shape[1] != self.num_features:
             raise ValueError(
                 f"X has {X.shape[1]} features, but {type(self).__name__} was made "
@@ -593,6 +639,32 @@ default=None
         if sample_weight is None:
             return X, None
         return X, _check_sample_weight(sample_weight, X)
+
+    def _check_kind(self, X: Any, *, action: str) -> Any:
+        """Check that X is of a kind that can be learned from and transformed."""
+        if X.ndim > 3:
+            raise ValueError(
+                f"Found array with dim {X.ndim}. {type(self).__name__} expected X of "
+                f"shape {_SHAPES}."
+            )
+        if X.ndim == 3 and not X.size:
+            lacking = "timepoint(s)" if X.shape[1] else "feature(s)"
+            raise ValueError(
+                f"Found array with 0 {lacking} (shape={X.shape}) while a minimum of 1 "
+                f"is required by {type(self).__name__}."
+            )
+        if X.dtype.kind not in "biuf":
+            raise ValueError(f"X has dtype {X.dtype}, which is not a real number.")
+        if sparse.issparse(X) and self.with_mean:
+            raise ValueError(
+                f"Cannot {action} sparse matrices: pass `with_mean=False` instead. "
+                "See docstring for motivation and alternatives."
+            )
+        if X.dtype == np.longdouble:
+            # A long double may be too large for float64.
+            with np.errstate(over="ignore"):
+                X = check_array(X, **(_ACCEPTED | {"dtype": np.float64}))
+        return X
 
     def _start(self) -> None:
         """Set everything learned to where it starts, for n_features_in_."""
@@ -612,12 +684,25 @@ default=None
     def _step(self, X: NDArray[Any], weight: Floats | None) -> RunningStats | None:
         stats = self._running_stats
         if stats is None:
+            _refuse_infinity(X)
             return None
         return stats.step(
             moments(X, weight),
             momentum=self.momentum,
             variance=self.variance,
             bias_correction=self.bias_correction,
+        )
+
+    def _warn_of_unobserved(self, stats: RunningStats | None) -> None:
+        """Name the features that the first mini-batches said nothing of."""
+        if stats is None or np.all(stats.num_batches):
+            return
+        names = self.get_feature_names_out()[np.asarray(stats.num_batches) == 0]
+        warnings.warn(
+            f"Too few observed values in feature {', '.join(map(str, names))} to "
+            "learn from: until there are, its running mean is 0 and its variance 1.",
+            UserWarning,
+            stacklevel=3,
         )
 
     def _become(self, learned: BatchNorm1dTransformer) -> BatchNorm1dTransformer:
@@ -632,6 +717,8 @@ default=None
     def _state(self) -> tuple[RunningStats | None, Floats | None, Floats | None]:
         """Statistics, weight and bias of one moment."""
         check_is_fitted(self)
+        if not self.eps >= 0:
+            check_parameters(self)
         attributes = vars(self)
         return (
             attributes["_running_stats"],
@@ -640,19 +727,45 @@ default=None
         )
 
 
-def _check_numeric(X: NDArray[Any]) -> NDArray[Any]:
-    if X.dtype.kind not in "biuf":
-        raise ValueError(f"X has dtype {X.dtype}, which is not a real number.")
-    if X.dtype == np.longdouble:
-        # A long double may be too large for float64.
-        with np.errstate(over="ignore"):
-            X = check_array(X, dtype=np.float64)
-    return X
+# Infinity is refused block by block, where the data are read anyway.
+_ACCEPTED: dict[str, Any] = {
+    "accept_sparse": ("csr", "csc"),
+    "dtype": "numeric",
+    "ensure_all_finite": False,
+    "allow_nd": True,
+}
+
+_BIAS_ON_SPARSE = (
+    "A bias_ other than 0 would make sparse X dense: pass `affine=False` or a "
+    "`bias_init` of 0, or densify X."
+)
 
 
-def _check_sample_weight(sample_weight: ArrayLike, X: NDArray[Any]) -> Floats:
+def _refuse_mask(X: Any) -> None:
+    if np.ma.is_masked(X):
+        raise ValueError(
+            "X is a masked array, whose mask would be lost. Fill the masked values "
+            "with NaN, which stands for missing values: X.filled(np.nan)."
+        )
+
+
+def _refuse_infinity(X: Any) -> None:
+    refuse_infinity(X.data if sparse.issparse(X) else X)
+
+
+def _check_two_samples(caller: str, X: Any, weight: Floats | None) -> None:
+    n_samples = float(X.shape[0] if weight is None else weight.sum())
+    n_samples *= X.shape[2] if X.ndim == 3 else 1
+    if n_samples <= 1:
+        raise ValueError(
+            f"{caller} needs more than 1 sample; got n_samples={n_samples:g} "
+            "(weights count as repeated samples)."
+        )
+
+
+def _check_sample_weight(sample_weight: ArrayLike, X: Any) -> Floats:
     if isinstance(sample_weight, Real):
-        sample_weight = np.full(len(X), float(sample_weight))
+        sample_weight = np.full(X.shape[0], float(sample_weight))
     weight: Floats = check_array(
         sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
     )
@@ -705,11 +818,15 @@ def _checked_entry(state: Mapping[str, Any], key: str, n_features: int) -> Float
     return _checked_vector(key, values)
 
 
-def _checked_count(state: Mapping[str, Any]) -> int:
+def _checked_count(state: Mapping[str, Any], n_features: int) -> Count:
     count = np.asarray(state["num_batches_tracked"])
-    if count.shape != () or count.dtype.kind not in "iu" or count < 0:
+    if (
+        count.shape not in ((), (n_features,))
+        or count.dtype.kind not in "iu"
+        or (count < 0).any()
+    ):
         raise ValueError(
-            "num_batches_tracked must be a single integer, 0 or more; got "
-            f"{state['num_batches_tracked']!r}."
+            "num_batches_tracked must be an integer, 0 or more, or one for each of "
+            f"{n_features} features; got {state['num_batches_tracked']!r}."
         )
-    return int(count)
+    return count.astype(np.int64) if count.ndim else int(count)

@@ -1,18 +1,27 @@
 """Centre first, then scale, in float64, rounded once."""
 
-from fractions import Fraction
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from sk_batchnorm._normalize import normalize, output_dtype, standard_deviation
+from sk_batchnorm._kernels import numpy as kernels
+from sk_batchnorm._normalize import inverse_scale_of, normalize, output_dtype, scale_of
 
 
 def test_zero_variance_divides_by_one_only_without_eps():
-    assert_array_equal(standard_deviation(np.array([0.0, 4.0]), 0.0), [1.0, 2.0])
-    assert_array_equal(standard_deviation(np.array([0.0, 3.0]), 1.0), [1.0, 2.0])
-    assert standard_deviation(np.array([0.0]), 1e-4)[0] == pytest.approx(0.01)
+    weight = np.array([3.0, -3.0])
+    assert_array_equal(scale_of(np.array([0.0, 4.0]), 0.0, None), [1.0, 0.5])
+    assert_array_equal(scale_of(np.array([0.0, 4.0]), 0.0, weight), [3.0, -1.5])
+    assert_array_equal(scale_of(np.array([0.0, 3.0]), 1.0, None), [1.0, 0.5])
+    assert_array_equal(inverse_scale_of(np.array([0.0, 4.0]), 0.0, None), [1.0, 2.0])
+    assert_array_equal(
+        inverse_scale_of(np.array([0.0, 36.0]), 0.0, weight), [1 / 3, -2.0]
+    )
+    assert scale_of(np.array([0.0]), 1e-4, None)[0] == pytest.approx(100.0)
 
 
 @pytest.mark.parametrize(
@@ -32,23 +41,55 @@ def test_output_dtype(given, out):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_no_digits_are_lost_where_the_mean_is_large(dtype):
-    x = np.random.default_rng(0).normal(1e6, 1.0, (1000, 1)).astype(dtype)
-    mean, scale, offset = np.array([1e6 + 1 / 3]), np.array([0.7]), np.array([0.1])
-    out = normalize(x, mean, scale, offset, copy=True)
-    exact = [
-        (Fraction(float(v)) - Fraction(mean[0])) * Fraction(scale[0])
-        + Fraction(offset[0])
-        for v in x[:, 0]
-    ]
-    # One rounding to the output's dtype on top of the rounding of the three
-    # float64 operations, which are on numbers of about the size of 1.
-    for got, want in zip(out[:, 0], exact, strict=True):
-        ulp = np.spacing(np.abs(dtype(float(want))))
-        assert (
-            abs(Fraction(float(got)) - want)
-            <= Fraction(float(ulp)) + 4 * Fraction(2) ** -53
-        )
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    ratio=st.floats(-2, 12),
+    eps=st.sampled_from([0.0, 1e-5, 3.0]),
+    weighted=st.booleans(),
+)
+def test_one_ulp_plus_the_conditioning_of_the_difference(
+    dtype, seed, ratio, eps, weighted
+):
+    """Against 40 decimal digits of the same formula.
+
+    A difference of x and the mean is known to the machine epsilon of both, times
+    the scale. All else costs no more than one unit in the last place of the
+    output.
+    """
+    rng = np.random.default_rng(seed)
+    mean, var = np.array([10**ratio]), rng.uniform(0.1, 5, 1)
+    weight = rng.normal(size=1) if weighted else None
+    x = rng.normal(10**ratio, 1.0, (30, 1)).astype(dtype)
+    out = normalize(x, mean, scale_of(var, eps, weight), None, copy=True)
+    with localcontext() as context:
+        context.prec = 40
+        std = (Decimal(var[0]) + Decimal(eps)).sqrt()
+        scale = (Decimal(weight[0]) if weighted else 1) / std
+        for value, got in zip(x[:, 0], out[:, 0], strict=True):
+            want = (Decimal(float(value)) - Decimal(mean[0])) * scale
+            ulp = Decimal(float(np.spacing(np.abs(got))))
+            known = Decimal(2) ** -52 * Decimal(abs(float(value)) + mean[0])
+            assert abs(Decimal(float(got)) - want) <= ulp + known * abs(scale)
+
+
+@pytest.mark.parametrize("shape", [(33, 4), (33, 4, 1), (7, 4, 30)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64, bool])
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("moved", [True, False])
+def test_float64_rounded_once(monkeypatch, shape, dtype, centred, moved):
+    monkeypatch.setattr(kernels, "BLOCK_VALUES", 20)  # several blocks
+    rng = np.random.default_rng(1)
+    X = rng.normal(0.0, 3.0, shape).astype(dtype)
+    centre, scale, offset = rng.normal(size=(3, 4))
+    wide = (4,) + (1,) * (len(shape) - 2)
+    expected = X.astype(np.float64)
+    expected = expected - centre.reshape(wide) if centred else expected
+    expected = expected * scale.reshape(wide)
+    expected = expected + offset.reshape(wide) if moved else expected
+    out = normalize(
+        X, centre if centred else None, scale, offset if moved else None, copy=True
+    )
+    assert_array_equal(out, expected.astype(output_dtype(dtype)))
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -118,6 +118,32 @@ def test_random_layers(layer):
 
 @given(
     seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(1, 8), st.integers(1, 5), st.integers(2, 30)),
+    affine=st.booleans(),
+    track_running_stats=st.booleans(),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+def test_three_dimensions(seed, shape, affine, track_running_stats, dtype):
+    torch = pytest.importorskip("torch")
+    X = np.random.default_rng(seed).normal(3.0, 2.0, (4, *shape)).astype(dtype)
+    settings = {"affine": affine, "track_running_stats": track_running_stats}
+    layer = torch.nn.BatchNorm1d(shape[1], dtype=getattr(torch, dtype), **settings)
+    bn = BatchNorm1dTransformer(**settings)
+    for batch in X[:3]:
+        layer(torch.from_numpy(batch))
+        bn.partial_fit(batch)
+    layer.eval()
+    with torch.no_grad():
+        output = layer(torch.from_numpy(X[3])).numpy()
+    # Values of about 10, whose cancellation is all that can differ.
+    assert_close(bn.transform(X[3]), output, RTOL[dtype], 10.0)
+    if track_running_stats:
+        assert_close(bn.running_mean_, layer.running_mean, RTOL[dtype], 10.0)
+        assert_close(bn.running_var_, layer.running_var, RTOL[dtype], 10.0)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
     momentum=st.floats(0.05, 1),
     n_rows=st.integers(2, 60),
     batch_size=st.integers(2, 20),

@@ -38,29 +38,31 @@ def random_batches(seed, n_batches, n_rows, n_features=2):
 @pytest.mark.parametrize("bias_correction", [True, False])
 @given(t=st.integers(1, 1000))
 def test_cumulative_factor_is_one_over_t(bias_correction, t):
-    assert averaging_factor(t, None, bias_correction) == 1 / t
+    assert averaging_factor(t - 1, 1, None, bias_correction) == 1 / t
 
 
 @given(t=st.integers(1, 1000), momentum=momenta)
 def test_uncorrected_factor_is_the_momentum(t, momentum):
-    assert averaging_factor(t, momentum, False) == momentum
+    assert averaging_factor(t - 1, 1, momentum, False) == momentum
 
 
 @given(t=st.integers(1, 40), momentum=st.floats(1e-9, 1))
 def test_corrected_factor_is_the_closed_form_in_exact_arithmetic(t, momentum):
     mu = Fraction(momentum)
     exact = mu / (1 - (1 - mu) ** t)
-    assert averaging_factor(t, momentum, True) == pytest.approx(float(exact), rel=1e-14)
+    assert averaging_factor(t - 1, 1, momentum, True) == pytest.approx(
+        float(exact), rel=1e-14
+    )
 
 
 @given(t=st.integers(1, 10**6), momentum=st.floats(0, 1e-300))
 def test_corrected_factor_tends_to_one_over_t(t, momentum):
-    assert averaging_factor(t, momentum, True) == pytest.approx(1 / t, rel=1e-12)
+    assert averaging_factor(t - 1, 1, momentum, True) == pytest.approx(1 / t, rel=1e-12)
 
 
 @given(momentum=momenta)
 def test_corrected_factor_replaces_the_start_exactly(momentum):
-    assert averaging_factor(1, momentum, True) == 1.0
+    assert averaging_factor(0, 1, momentum, True) == 1.0
 
 
 @given(seed=st.integers(0, 2**32 - 1), n_batches=st.integers(1, 10), **rules)
@@ -71,7 +73,7 @@ def test_step_is_the_formula_of_the_docs(
     batches = random_batches(seed, n_batches, 5, 1)
     mean, var = Fraction(0), Fraction(1)
     for t, batch in enumerate(batches, 1):
-        f = Fraction(averaging_factor(t, momentum, bias_correction))
+        f = Fraction(averaging_factor(t - 1, 1, momentum, bias_correction))
         x = [Fraction(v) for v in batch[:, 0]]
         m = sum(x) / len(x)
         squares = sum((v - m) ** 2 for v in x)
@@ -206,3 +208,107 @@ def test_statistics_are_read_only_in_copies_too(duplicate):
     with pytest.raises(AttributeError):
         stats.num_batches = 3
     assert_array_equal(stats.var, [1.0, 1.0])
+
+
+# Two stretches of a stream, one after the other
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lengths=st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(1, 6)),
+    gaps=st.booleans(),
+    **rules,
+)
+def test_stretches_compose_to_the_stream(
+    seed, lengths, gaps, momentum, variance, bias_correction
+):
+    rng = np.random.default_rng(seed)
+    batches = rng.normal(3.0, 2.0, (sum(lengths), 5, 4))
+    if gaps:
+        batches[rng.random(batches.shape) < 0.5] = np.nan
+    rule = {"momentum": momentum, "variance": variance}
+    whole = RunningStats.start(4)
+    for batch in batches:
+        whole = whole.step(moments(batch), **rule, bias_correction=bias_correction)
+
+    first, second = lengths[0], lengths[0] + lengths[1]
+    a, b, c = (RunningStats.start(4) for _ in range(3))
+    for batch in batches[:first]:
+        a = a.step(moments(batch), **rule, bias_correction=bias_correction)
+    # Later stretches are streamed apart, without a start of their own.
+    for batch in batches[first:second]:
+        b = b.step(moments(batch), **rule, bias_correction=True)
+    for batch in batches[second:]:
+        c = c.step(moments(batch), **rule, bias_correction=True)
+    left = a.then(b, **rule, bias_correction=bias_correction).then(
+        c, **rule, bias_correction=bias_correction
+    )
+    right = a.then(
+        b.then(c, **rule, bias_correction=True),
+        **rule,
+        bias_correction=bias_correction,
+    )
+    for joined in (left, right):
+        assert_allclose(joined.mean, whole.mean, rtol=1e-11, atol=1e-12)
+        assert_allclose(joined.var, whole.var, rtol=1e-11, atol=1e-12)
+        assert_array_equal(joined.num_batches, whole.num_batches)
+
+
+def test_a_million_steps_drift_by_no_more_than_rounding():
+    """A stationary stream of two mini-batches in turn, and values of 1e300.
+
+    The exact running mean of the alternation is known in closed form. Each step
+    rounds once, to 1.1e-16 of the mean; the factor 1 − momentum shrinks old
+    errors, so that no more than 1/momentum of them are ever alive.
+    """
+    batches = [
+        moments(np.array([[1e6 + k, 1e300, 0.1], [1e6 + k + 2, 1e300, 0.1]]))
+        for k in (0, 1)
+    ]
+    for variance, momentum in [("within", 0.1), ("total", 0.1), ("total", None)]:
+        rule = {"momentum": momentum, "variance": variance, "bias_correction": True}
+        apart = [RunningStats.of(batch, variance) for batch in batches]
+        stats = RunningStats.start(3)
+        n_steps = 333_334
+        for step in range(n_steps):
+            stats = stats.then(apart[step % 2], **rule)
+        # The last mini-batch was number 1, whose mean is 1 above number 0's.
+        late = 0.5 if momentum is None else 1 / (2 - momentum)
+        n_alive = n_steps if momentum is None else 1 / momentum
+        assert abs(stats.mean[0] - (1e6 + 1 + late)) < n_alive * 1.2e-10
+        assert stats.mean[1] == 1e300
+        assert stats.mean[2] == 0.1
+        assert (stats.var[1:] == 0).all()
+        if variance == "within":
+            assert_allclose(stats.var[0], 2.0, rtol=1e-15)
+        assert stats.num_batches == n_steps
+
+
+def test_an_outlier_of_1e8_standard_deviations_first():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 1))
+    X[0] = 1e8
+    exact = [Fraction(x) for x in X[:, 0]]
+    mean = sum(exact) / 2000
+    var = sum((x - mean) ** 2 for x in exact) / 1999
+    batch = moments(X)
+    assert abs(Fraction(batch.mean[0]) / mean - 1) < Fraction(1, 10**15)
+    assert abs(Fraction(batch.unbiased_variance[0]) / var - 1) < Fraction(1, 10**14)
+
+
+def test_denormals():
+    """Squares underflow to 0; means keep what a denormal can hold."""
+    tiny = np.array([[5e-324, 1e-310], [1.5e-323, 3e-310]])
+    stats = RunningStats.start(2).step(
+        moments(tiny), momentum=0.1, variance="total", bias_correction=True
+    )
+    assert_array_equal(stats.mean, [1e-323, 2e-310])
+    assert_array_equal(stats.var, [0.0, 0.0])
+
+
+def test_float32_far_from_zero():
+    """A constant column has variance 0; 73² is what float32 sums make of it."""
+    for value in (1e7, 10_000_001, 16_777_215, 0.1, 1e30):
+        batch = moments(np.full((5000, 1), value, dtype=np.float32))
+        assert batch.squares[0] == 0.0
+        assert batch.mean[0] == np.float64(np.float32(value))

@@ -1,0 +1,601 @@
+"""Every kind of data says what the same numbers say as a dense float64 array."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.base import clone
+
+from sk_batchnorm import BatchNorm1dTransformer
+
+RULES = st.fixed_dictionaries(
+    {
+        "momentum": st.sampled_from([0.0, 0.1, 0.7, 1.0, None]),
+        "variance": st.sampled_from(["within", "total"]),
+        "bias_correction": st.booleans(),
+    }
+)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def bits(transformer):
+    return pickle.dumps(vars(transformer))
+
+
+def assert_same_statistics(a, b, size=10.0):
+    """Equal but for the rounding of numbers of about ``size``."""
+    assert_allclose(a.running_mean_, b.running_mean_, rtol=1e-12, atol=1e-14 * size)
+    assert_allclose(a.running_var_, b.running_var_, rtol=1e-11, atol=1e-14 * size**2)
+    assert_array_equal(a.num_batches_tracked_, b.num_batches_tracked_)
+
+
+def stream(bn, batches, weights=None):
+    bn = clone(bn)
+    for i, batch in enumerate(batches):
+        bn.partial_fit(batch, sample_weight=None if weights is None else weights[i])
+    return bn
+
+
+def with_gaps(rng, shape, share=0.4):
+    X = rng.normal(3.0, 2.0, shape)
+    X[rng.random(shape) < share] = np.nan
+    return X
+
+
+# Missing values
+
+
+@pytest.mark.filterwarnings("ignore:Too few observed values")
+@given(seed=SEEDS, rule=RULES, weighted=st.booleans(), n_batches=st.integers(1, 8))
+def test_a_column_with_gaps_is_that_column_alone_without_them(
+    seed, rule, weighted, n_batches
+):
+    rng = np.random.default_rng(seed)
+    batches = with_gaps(rng, (n_batches, 6, 5))
+    batches[rng.integers(n_batches), :, 0] = np.nan
+    weights = rng.integers(0, 4, (n_batches, 6)) + np.eye(1, 6, dtype=int) * 2
+    weights = weights.astype(float) if weighted else None
+    bn = BatchNorm1dTransformer(**rule)
+    together = stream(bn, batches, weights)
+    for column in range(5):
+        alone = BatchNorm1dTransformer(**rule).load_state_dict(
+            BatchNorm1dTransformer(1).load_state_dict(START).state_dict()
+        )
+        for i, batch in enumerate(batches):
+            there = ~np.isnan(batch[:, column])
+            weight = np.ones(6) if weights is None else weights[i]
+            n = weight[there].sum()
+            if n >= (2 if rule["variance"] == "within" else 1):
+                alone.partial_fit(
+                    batch[there, column][:, None],
+                    sample_weight=None if weights is None else weight[there],
+                )
+        count = np.broadcast_to(together.num_batches_tracked_, 5)[column]
+        assert count == alone.num_batches_tracked_
+        assert_allclose(
+            together.running_mean_[column], alone.running_mean_[0], rtol=1e-12
+        )
+        assert_allclose(
+            together.running_var_[column], alone.running_var_[0], rtol=1e-11, atol=1e-14
+        )
+
+
+START = {
+    "weight": np.ones(1),
+    "bias": np.zeros(1),
+    "running_mean": np.zeros(1),
+    "running_var": np.ones(1),
+    "num_batches_tracked": 0,
+}
+
+
+def test_the_count_is_an_array_only_once_features_differ():
+    X = np.arange(12.0).reshape(6, 2)
+    some = X.copy()
+    some[0, 0] = np.nan
+    bn = BatchNorm1dTransformer().partial_fit(X).partial_fit(some)
+    assert bn.num_batches_tracked_ == 2
+    assert isinstance(bn.num_batches_tracked_, int)
+    most = X.copy()
+    most[1:, 0] = np.nan
+    bn.partial_fit(most)
+    assert_array_equal(bn.num_batches_tracked_, [2, 3])
+    assert bn.num_batches_tracked_.dtype.kind == "i"
+    # One observed value is enough for "total".
+    total = BatchNorm1dTransformer(variance="total").partial_fit(most)
+    assert total.num_batches_tracked_ == 1
+    # And the array goes through a checkpoint.
+    resumed = BatchNorm1dTransformer().load_state_dict(bn.state_dict())
+    assert pickle.dumps(resumed.partial_fit(X).state_dict()) == pickle.dumps(
+        bn.partial_fit(X).state_dict()
+    )
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_feature_never_observed_is_named_once_and_keeps_the_start(method):
+    X = pd.DataFrame(
+        {"a": [1.0, 2.0, 3.0], "b": [np.nan] * 3, "c": [np.nan, 1, np.nan]}
+    )
+    bn = BatchNorm1dTransformer()
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        getattr(bn, method)(X)
+        bn.partial_fit(X)
+        out = bn.transform(X.fillna(5.0))
+    assert len(record) == 1
+    assert "feature b, c to" in str(record[0].message)
+    assert record[0].filename == __file__
+    assert bn.running_mean_[1] == 0.0
+    assert bn.running_var_[1] == 1.0
+    assert_allclose(out[:, 1], 5.0 / np.sqrt(1 + 1e-5))
+
+
+def test_a_warning_that_is_an_error_changes_nothing():
+    for bn in (BatchNorm1dTransformer(), BatchNorm1dTransformer().fit(np.eye(3))):
+        before = bits(bn)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(UserWarning, match="Too few observed values"):
+                bn.fit([[1.0, np.nan], [2.0, np.nan]])
+        assert bits(bn) == before
+
+
+@given(seed=SEEDS, track=st.booleans())
+def test_missing_values_stay_missing_and_leave_the_others_alone(seed, track):
+    rng = np.random.default_rng(seed)
+    X = with_gaps(rng, (20, 3))
+    X[:2] = rng.normal(3.0, 2.0, (2, 3))
+    bn = BatchNorm1dTransformer(track_running_stats=track).fit(X)
+    out = bn.transform(X)
+    assert_array_equal(np.isnan(out), np.isnan(X))
+    if track:
+        assert_allclose(bn.inverse_transform(out), X, rtol=1e-12)
+        assert_array_equal(out[:1], bn.transform(X[:1]))
+    else:
+        for column, result in zip(X.T, out.T, strict=True):
+            there = ~np.isnan(column)
+            expected = bn.transform(np.tile(column[there], (3, 1)).T)[:, 0]
+            assert_allclose(result[there], expected, rtol=1e-12, atol=1e-13)
+
+
+def test_an_unobserved_feature_without_running_statistics():
+    X = np.array([[1.0, np.nan], [3.0, np.nan], [5.0, np.nan]])
+    out = BatchNorm1dTransformer(track_running_stats=False, eps=0).fit_transform(X)
+    assert_allclose(out[:, 0], [-np.sqrt(1.5), 0.0, np.sqrt(1.5)])
+    assert np.isnan(out[:, 1]).all()
+
+
+def test_rows_are_too_few_even_if_values_are_missing():
+    bn = BatchNorm1dTransformer().fit(np.eye(3))
+    with pytest.raises(ValueError, match="n_samples=1"):
+        bn.partial_fit([[1.0, np.nan, 2.0]])
+
+
+@pytest.mark.parametrize("block_values", [8, 65_536])
+def test_gaps_do_not_cost_digits(monkeypatch, block_values):
+    """A column at 1e12 standard deviations whose first block is missing."""
+    from fractions import Fraction
+
+    from sk_batchnorm._kernels import numpy as kernels
+
+    monkeypatch.setattr(kernels, "BLOCK_VALUES", block_values)
+    column = 1e12 + np.random.default_rng(0).normal(size=60)
+    X = np.full((80, 2), np.nan)
+    X[20:, 0] = column
+    X[::2, 1] = 0.1
+    bn = BatchNorm1dTransformer(momentum=1.0).partial_fit(X)
+    exact = [Fraction(x) for x in column]
+    mean = sum(exact) / 60
+    var = sum((x - mean) ** 2 for x in exact) / 59
+    assert abs(bn.running_var_[0] / float(var) - 1) < 1e-12
+    assert bn.running_mean_[1] == 0.1
+    assert bn.running_var_[1] == 0.0
+
+
+# Sparse
+
+
+def random_sparse(rng, n_rows, n_features, format, container, nan=False):
+    """Explicit zeros, duplicates and unsorted indices among the stored values."""
+    n = n_rows * n_features // 2
+    rows, columns = rng.integers(0, n_rows, n), rng.integers(0, n_features, n)
+    values = rng.normal(2.0, 3.0, n) * rng.integers(0, 2, n)
+    if nan:
+        values[rng.random(n) < 0.1] = np.nan
+    # One column is constant, one is stored throughout.
+    if n_features > 2:
+        keep = columns > 1
+        every = np.arange(n_rows)
+        rows = np.concatenate([rows[keep], every, every])
+        columns = np.concatenate([columns[keep], every * 0, every * 0 + 1])
+        values = np.concatenate(
+            [values[keep], every * 0 + 0.1, rng.normal(size=n_rows)]
+        )
+    order = rng.permutation(len(values))
+    rows, columns, values = rows[order], columns[order], values[order]
+    outer, inner = (rows, columns) if format == "csr" else (columns, rows)
+    order = np.argsort(outer, kind="stable")
+    n_outer = n_rows if format == "csr" else n_features
+    indptr = np.searchsorted(outer[order], np.arange(n_outer + 1))
+    kind = getattr(sparse, f"{format}_{container}")
+    return kind((values[order], inner[order], indptr), shape=(n_rows, n_features))
+
+
+@pytest.mark.filterwarnings("ignore:Too few observed values")
+@pytest.mark.parametrize("format", ["csr", "csc"])
+@pytest.mark.parametrize("container", ["matrix", "array"])
+@given(
+    seed=SEEDS,
+    rule=RULES,
+    nan=st.booleans(),
+    weighted=st.booleans(),
+    wide=st.booleans(),
+)
+def test_sparse_is_dense(format, container, seed, rule, nan, weighted, wide):
+    rng = np.random.default_rng(seed)
+    X = random_sparse(rng, 30, 40 if wide else 4, format, container, nan)
+    before = X.copy()
+    weight = None
+    if weighted:
+        # Fractions, integers, zeros; enough of them in every mini-batch.
+        weight = rng.integers(0, 3, 30) + rng.integers(0, 2, 30) * rng.random(30)
+        weight[(weight > 0) & (weight < 1)] += 1
+        weight[:2] = 1.5
+    bn = BatchNorm1dTransformer(with_mean=False, batch_size=7, **rule)
+    dense = X.toarray()
+    for method in ("fit", "partial_fit"):
+        a, b = clone(bn), clone(bn)
+        getattr(a, method)(X, sample_weight=weight)
+        getattr(b, method)(dense, sample_weight=weight)
+        assert_same_statistics(a, b)
+        for transform in ("transform", "inverse_transform"):
+            out = getattr(a, transform)(X)
+            assert type(out) is type(X)
+            assert_allclose(
+                out.toarray(), getattr(a, transform)(dense), rtol=1e-12, atol=1e-14
+            )
+            assert out.nnz == X.nnz
+        # Stored or not, the column of 0.1 is constant, and so is its variance.
+        if not wide and not nan and rule["momentum"] not in (0.0, 0.1, 0.7):
+            assert a.running_var_[0] == 0.0
+    for part in ("data", "indices", "indptr"):
+        assert_array_equal(getattr(X, part), getattr(before, part))
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "bool", "longdouble"])
+def test_sparse_dtypes(index, dtype):
+    rng = np.random.default_rng(0)
+    dense = (rng.random((50, 6)) < 0.3) * rng.integers(1, 9, (50, 6))
+    X = sparse.csr_array(dense.astype("float32"))
+    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
+    if dtype != "float16":  # SciPy has no float16
+        X = X.astype(dtype)
+        dense = dense.astype(dtype)
+    bn = BatchNorm1dTransformer(with_mean=False).fit(X)
+    assert_same_statistics(bn, BatchNorm1dTransformer().fit(dense.astype(float)))
+    out = bn.transform(X)
+    assert out.dtype == ("float32" if dtype.startswith("float") else "float64")
+    wide = bn.transform(dense.astype("float64"))
+    assert_array_equal(out.toarray(), wide.astype(out.dtype))
+
+
+@pytest.mark.parametrize("method", ["transform", "inverse_transform"])
+def test_sparse_copy_false_writes_into_the_stored_values(method):
+    X = sparse.random(30, 5, density=0.4, format="csc", random_state=0)
+    bn = BatchNorm1dTransformer(with_mean=False).fit(X)
+    expected = getattr(bn, method)(X)
+    out = getattr(bn, method)(X, copy=False)
+    assert np.shares_memory(out.data, X.data)
+    assert_array_equal(out.toarray(), expected.toarray())
+
+
+def test_other_sparse_formats_are_converted():
+    X = sparse.random(30, 5, density=0.4, format="csr", random_state=0)
+    bn = BatchNorm1dTransformer(with_mean=False)
+    expected = clone(bn).fit(X)
+    for format in ("coo", "lil", "dok", "bsr"):
+        assert_same_statistics(clone(bn).fit(X.asformat(format)), expected)
+
+
+def test_sparse_errors_change_nothing():
+    X = sparse.random(30, 3, density=0.5, format="csr", random_state=0)
+    infinite = X.copy()
+    infinite.data[3] = -np.inf
+    dense = X.toarray()
+    for bn in (BatchNorm1dTransformer(), BatchNorm1dTransformer().fit(dense)):
+        before = bits(bn)
+        for method in ("fit", "partial_fit"):
+            with pytest.raises(ValueError, match="Cannot center sparse matrices"):
+                getattr(bn, method)(X)
+        assert bits(bn) == before
+    with pytest.raises(ValueError, match="Cannot center sparse matrices"):
+        bn.transform(X)
+    with pytest.raises(ValueError, match="Cannot uncenter sparse matrices"):
+        bn.inverse_transform(X)
+    for track in (True, False):
+        bn = BatchNorm1dTransformer(with_mean=False, track_running_stats=track).fit(X)
+        before = bits(bn)
+        for method in ("fit", "partial_fit", "transform"):
+            with pytest.raises(ValueError, match="infinity"):
+                getattr(bn, method)(infinite)
+        assert bits(bn) == before
+        bn.set_params(bias_init=1.0).reset_parameters()
+        with pytest.raises(ValueError, match=r"bias_ other than 0"):
+            bn.transform(X)
+    bn.set_params(track_running_stats=True).fit(X)
+    with pytest.raises(ValueError, match=r"bias_ other than 0"):
+        bn.inverse_transform(X)
+
+
+# Three dimensions
+
+
+def flat(X):
+    return X.transpose(0, 2, 1).reshape(-1, X.shape[1])
+
+
+@pytest.mark.filterwarnings("ignore:Too few observed values")
+@pytest.mark.parametrize("block_values", [30, 65_536])
+@given(
+    seed=SEEDS,
+    rule=RULES,
+    shape=st.tuples(st.integers(2, 8), st.integers(1, 5), st.integers(1, 20)),
+    nan=st.booleans(),
+    weighted=st.booleans(),
+)
+def test_three_dimensions_are_two_transposed_and_flattened(
+    block_values, seed, rule, shape, nan, weighted
+):
+    from sk_batchnorm._kernels import numpy as kernels
+
+    rng = np.random.default_rng(seed)
+    X = with_gaps(rng, shape) if nan else rng.normal(3.0, 2.0, shape)
+    weight = rng.integers(1, 4, shape[0]).astype(float) if weighted else None
+    flat_weight = None if weight is None else np.repeat(weight, shape[2])
+    bn = BatchNorm1dTransformer(bias_init=0.5, batch_size=None, **rule)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "BLOCK_VALUES", block_values)
+        for method in ("fit", "partial_fit"):
+            three, two = clone(bn), clone(bn)
+            getattr(three, method)(X, sample_weight=weight)
+            getattr(two, method)(flat(X), sample_weight=flat_weight)
+            assert_same_statistics(three, two)
+            assert three.n_features_in_ == shape[1]
+            for transform in ("transform", "inverse_transform"):
+                out = getattr(three, transform)(X)
+                assert out.shape == shape
+                assert_allclose(
+                    flat(out), getattr(two, transform)(flat(X)), rtol=1e-9, atol=1e-12
+                )
+            own = clone(bn).set_params(track_running_stats=False).fit(X)
+            assert_allclose(
+                flat(own.transform(X)), own.transform(flat(X)), rtol=1e-9, atol=1e-9
+            )
+
+
+def test_fit_cuts_three_dimensions_by_samples():
+    X = np.random.default_rng(0).normal(size=(20, 3, 8))
+    bn = BatchNorm1dTransformer(batch_size=6)
+    fitted = clone(bn).fit(X)
+    streamed = clone(bn).set_params(bias_correction=True)
+    for start in (0, 6, 12, 18):
+        streamed.partial_fit(X[start : start + 6])
+    assert fitted.running_mean_.tobytes() == streamed.running_mean_.tobytes()
+    assert fitted.num_batches_tracked_ == 4
+
+
+def test_one_sample_of_several_time_points_is_enough():
+    X = np.arange(12.0).reshape(1, 2, 6)
+    bn = BatchNorm1dTransformer().fit(X)
+    assert_allclose(bn.running_mean_, [2.5, 8.5])
+    assert BatchNorm1dTransformer(track_running_stats=False).fit_transform(X).shape == (
+        1,
+        2,
+        6,
+    )
+    with pytest.raises(ValueError, match="n_samples=1"):
+        BatchNorm1dTransformer().partial_fit(X[:, :, :1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_three_dimensions_in_place(dtype):
+    X = np.random.default_rng(0).normal(size=(50, 3, 8)).astype(dtype)
+    bn = BatchNorm1dTransformer().fit(X)
+    expected = bn.transform(X)
+    out = bn.transform(X, copy=False)
+    assert out is X
+    assert_array_equal(out, expected)
+
+
+def test_dimension_errors_change_nothing():
+    X = np.random.default_rng(0).normal(size=(10, 3, 4))
+    two = BatchNorm1dTransformer().fit(X[:, :, 0])
+    for bn in (BatchNorm1dTransformer(), two, BatchNorm1dTransformer().fit(X)):
+        before = bits(bn)
+        for data, message in [
+            (X[..., None], "array with dim 4"),
+            (X[:, :, :0], r"0 timepoint\(s\)"),
+            (X[:, :0], "0 feature"),
+            (X[:0], r"0 sample\(s\)"),
+        ]:
+            for method in ("fit", "partial_fit"):
+                with pytest.raises(ValueError, match=message):
+                    getattr(bn, method)(data)
+            assert bits(bn) == before
+    with pytest.raises(ValueError, match="X has 2 features.*expecting 3"):
+        two.partial_fit(X[:, :2])
+    # Channels are features: 3-D after 2-D is fine.
+    assert two.partial_fit(X).transform(X).shape == X.shape
+
+
+def test_a_time_series_container():
+    datasets = pytest.importorskip("sktime.datasets")
+    X, _ = datasets.load_basic_motions(split="train", return_type="numpy3D")
+    bn = BatchNorm1dTransformer(batch_size=None, eps=0)
+    out = bn.fit_transform(X)
+    assert out.shape == X.shape == (40, 6, 100)
+    assert_allclose(out.mean(axis=(0, 2)), 0.0, atol=1e-12)
+    assert_allclose(out.std(axis=(0, 2), ddof=1), 1.0, rtol=1e-3)
+
+
+# Dtypes, layouts, containers
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["float16", "float32", "float64", "longdouble", "bool"]
+    + [f"{sign}int{size}" for sign in ("", "u") for size in (8, 16, 32, 64)],
+)
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_every_real_dtype(dtype, ndim):
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 2 if dtype == "bool" else 100, (40, 3, 5)[:ndim]).astype(dtype)
+    bn = BatchNorm1dTransformer(batch_size=11)
+    wide = X.astype(np.float64)
+    assert_same_statistics(clone(bn).fit(X), clone(bn).fit(wide), size=100)
+    fitted = clone(bn).fit(X)
+    out = fitted.transform(X)
+    assert out.dtype == ("float32" if dtype in ("float16", "float32") else "float64")
+    assert_array_equal(out, fitted.transform(wide).astype(out.dtype))
+
+
+LAYOUTS = {
+    "C": lambda X: X,
+    "F": np.asfortranarray,
+    "strided": lambda X: np.repeat(np.repeat(X, 2, axis=0), 3, axis=1)[::2, ::3],
+    "negative": lambda X: X[::-1, ::-1].copy()[::-1, ::-1],
+    "transposed": lambda X: np.ascontiguousarray(X.T).T,
+    "list": lambda X: X.tolist(),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("read_only", [True, False])
+@pytest.mark.parametrize("gaps", [True, False])
+def test_every_layout(layout, read_only, gaps):
+    rng = np.random.default_rng(0)
+    X = with_gaps(rng, (300, 4), 0.2) if gaps else rng.normal(3.0, 2.0, (300, 4))
+    view = LAYOUTS[layout](X)
+    if read_only and layout != "list":
+        view.flags.writeable = False
+    bn = BatchNorm1dTransformer(batch_size=50).fit(X)
+    assert_same_statistics(clone(bn).fit(view), bn)
+    assert_allclose(bn.transform(view), bn.transform(X), rtol=1e-15)
+    out = bn.transform(view, copy=False)
+    assert_allclose(out, bn.transform(X) if read_only else out, rtol=1e-15)
+
+
+def test_memory_mapped(tmp_path):
+    X = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    bn = BatchNorm1dTransformer().fit(mapped)
+    assert_array_equal(bn.running_var_, BatchNorm1dTransformer().fit(X).running_var_)
+    out = bn.transform(mapped, copy=False)
+    assert type(out) is np.ndarray
+    assert_array_equal(mapped, X)
+    writable = np.load(tmp_path / "X.npy", mmap_mode="r+")
+    bn.transform(writable, copy=False)
+    del writable
+    assert_array_equal(np.load(tmp_path / "X.npy"), out)
+
+
+@pytest.mark.parametrize("dtype", ["Float64", "Float32", "Int64", "boolean"])
+def test_nullable_pandas_columns(dtype):
+    values = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 1.0]]
+    frame = pd.DataFrame(values, columns=["a", "b"]).astype(dtype)
+    frame.iloc[2, 0] = pd.NA
+    plain = np.array(values)
+    plain[2, 0] = np.nan
+    bn = BatchNorm1dTransformer().set_output(transform="pandas").fit(frame)
+    assert_same_statistics(bn, BatchNorm1dTransformer().fit(plain))
+    out = bn.transform(frame)
+    assert np.isnan(out.loc[2, "a"])
+    assert list(out.columns) == ["a", "b"]
+
+
+def test_polars_nulls_are_missing_values():
+    frame = pl.DataFrame({"a": [1.0, None, 3.0], "b": [4.0, 5.0, 9.0]})
+    plain = np.array([[1.0, 4.0], [np.nan, 5.0], [3.0, 9.0]])
+    bn = BatchNorm1dTransformer().fit(frame)
+    assert_same_statistics(bn, BatchNorm1dTransformer().fit(plain))
+
+
+def test_object_arrays_with_numbers_are_converted():
+    X = np.array([[1, 2.5], [3, None], [True, 4]], dtype=object)
+    X[1, 1] = np.nan
+    bn = BatchNorm1dTransformer().fit(X)
+    assert_same_statistics(bn, BatchNorm1dTransformer().fit(X.astype(float)))
+
+
+def test_masked_arrays_are_an_error_that_says_what_to_do():
+    X = np.ma.masked_greater(np.arange(12.0).reshape(6, 2), 9)
+    for bn in (BatchNorm1dTransformer(), BatchNorm1dTransformer().fit(np.eye(2))):
+        before = bits(bn)
+        for method in ("fit", "partial_fit"):
+            with pytest.raises(ValueError, match=r"filled\(np.nan\)"):
+                getattr(bn, method)(X)
+        assert bits(bn) == before
+    for method in ("transform", "inverse_transform"):
+        with pytest.raises(ValueError, match=r"filled\(np.nan\)"):
+            getattr(bn, method)(X)
+    # A mask that hides nothing loses nothing.
+    assert bn.fit(np.ma.array(np.eye(2), mask=False)).n_features_in_ == 2
+
+
+# Laws of order, scale and cuts
+
+
+@given(seed=SEEDS, rule=RULES, nan=st.booleans())
+def test_the_order_of_rows_in_a_mini_batch_does_not_matter(seed, rule, nan):
+    rng = np.random.default_rng(seed)
+    batches = with_gaps(rng, (4, 30, 3), 0.1 if nan else 0.0)
+    shuffled = [rng.permutation(batch) for batch in batches]
+    bn = BatchNorm1dTransformer(**rule)
+    assert_same_statistics(stream(bn, batches), stream(bn, shuffled))
+
+
+@given(seed=SEEDS, rule=RULES)
+def test_permuting_features_permutes_the_state(seed, rule):
+    rng = np.random.default_rng(seed)
+    batches = with_gaps(rng, (4, 30, 5), 0.1)
+    order = rng.permutation(5)
+    bn = BatchNorm1dTransformer(**rule)
+    a, b = stream(bn, batches), stream(bn, batches[:, :, order])
+    assert_allclose(a.running_mean_[order], b.running_mean_, rtol=1e-13)
+    assert_allclose(a.running_var_[order], b.running_var_, rtol=1e-12)
+    assert_allclose(
+        a.transform(batches[0])[:, order], b.transform(batches[0][:, order]), rtol=1e-9
+    )
+
+
+@given(seed=SEEDS, rule=RULES, power=st.integers(-30, 30))
+def test_scaling_by_a_power_of_two_scales_the_state_exactly(seed, rule, power):
+    rule = rule | {"bias_correction": True}  # the start does not scale
+    batches = np.random.default_rng(seed).normal(3.0, 2.0, (4, 30, 2))
+    bn = BatchNorm1dTransformer(eps=0, **rule)
+    a, b = stream(bn, batches), stream(bn, np.ldexp(batches, power))
+    assert_array_equal(np.ldexp(a.running_mean_, power), b.running_mean_)
+    assert_array_equal(np.ldexp(a.running_var_, 2 * power), b.running_var_)
+    assert_array_equal(
+        a.transform(batches[0]), b.transform(np.ldexp(batches[0], power))
+    )
+
+
+@given(seed=SEEDS, rule=RULES, shift=st.floats(-1e6, 1e6))
+def test_shifting_moves_the_mean_and_nothing_else(seed, rule, shift):
+    rule = rule | {"bias_correction": True}
+    batches = np.random.default_rng(seed).normal(3.0, 2.0, (4, 30, 2))
+    bn = BatchNorm1dTransformer(**rule)
+    a, b = stream(bn, batches), stream(bn, batches + shift)
+    # The shifted rows are rounded to doubles of their size, and so is the mean.
+    assert_allclose(a.running_mean_ + shift, b.running_mean_, rtol=1e-14, atol=1e-9)
+    assert_allclose(a.running_var_, b.running_var_, rtol=1e-8)
