@@ -1,0 +1,1 @@
+"""Measurements beside the peers; each module is run as ``python -m``."""
