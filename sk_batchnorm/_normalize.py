@@ -46,7 +46,8 @@ def _standard_deviation(var: Floats, eps: float) -> NDArray[np.longdouble]:
 
 def output_dtype(dtype: DTypeLike) -> np.dtype[np.floating]:
     """Dtype in which numbers of ``dtype`` come out: float32 or float64."""
-    small = np.dtype(dtype) in (np.dtype(np.float32), np.dtype(np.float16))
+    given = np.dtype(dtype)  # of either byte order
+    small = given.kind == "f" and given.itemsize <= 4
     return np.dtype(np.float32 if small else np.float64)
 
 

@@ -29,6 +29,8 @@ def test_zero_variance_divides_by_one_only_without_eps():
     [
         ("float16", "float32"),
         ("float32", "float32"),
+        (">f4", "float32"),
+        (">f8", "float64"),
         ("float64", "float64"),
         ("longdouble", "float64"),
         ("int8", "float64"),
