@@ -7,6 +7,7 @@ and on the newest supported version.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from sklearn import get_config
@@ -14,6 +15,7 @@ from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
     StrOptions,
+    validate_parameter_constraints,
 )
 
 __all__ = ["Interval", "InvalidParameterError", "StrOptions", "check_parameters"]
@@ -33,5 +35,21 @@ def check_parameters(estimator: Any) -> None:
     """
     # Unlike sklearn.base._fit_context, this does not skip a partial_fit after
     # the first: set_params may have changed a parameter in mid-stream.
-    if not get_config()["skip_parameter_validation"]:
+    if get_config()["skip_parameter_validation"]:
+        return
+    kind: Any = type(estimator)
+    values = [getattr(estimator, name) for name in kind._parameter_constraints]
+    try:
+        _check_values(kind, *values)
+    except InvalidParameterError:
+        raise
+    except TypeError:  # an array or a list, which can't be looked up
         estimator._validate_params()
+
+
+@lru_cache(typed=True)
+def _check_values(kind: Any, *values: Any) -> None:
+    """Check parameters once, whatever how many steps are taken with them."""
+    constraints = kind._parameter_constraints
+    parameters = dict(zip(constraints, values, strict=True))
+    validate_parameter_constraints(constraints, parameters, kind.__name__)

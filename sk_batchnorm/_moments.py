@@ -152,7 +152,8 @@ def saturate(var: Floats) -> Floats:
     Values beyond 1e154 have a variance beyond float64. Infinity would stay in
     a running average for ever; the largest double fades as any other value.
     """
-    return np.where(var <= _LARGEST, var, _LARGEST)
+    # fmin takes the number where the other is NaN, as infinity less itself is.
+    return np.fmin(var, _LARGEST)
 
 
 Rows = Iterator[tuple[NDArray[Any], Floats | None]]

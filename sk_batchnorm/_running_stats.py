@@ -8,11 +8,13 @@ one operation, :meth:`RunningStats.then`, which joins two stretches; a step of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import expm1, log1p
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_batchnorm._kernels.numpy import Floats
+from sk_batchnorm._kernels.numpy import Floats, all_finite
 from sk_batchnorm._moments import Moments, saturate
 
 # Weights such as ten times 0.1 sum to their total only within rounding.
@@ -81,7 +83,7 @@ class RunningStats:
             raise ValueError(_too_few(batch.n_samples, within))
         var = batch.unbiased_variance if within else batch.biased_variance
         enough = _is_enough(batch.count, within)
-        if np.all(enough):
+        if enough is True or np.all(enough):
             return cls(batch.mean, var, 1)
         return cls(
             np.where(enough, batch.mean, 0.0),
@@ -160,7 +162,8 @@ class RunningStats:
         rule = _within if variance == "within" else _total
         with np.errstate(over="ignore", invalid="ignore"):
             mean, var = rule(self, later, factor)
-        if not np.isfinite(mean).all():
+            overflows = not all_finite(mean)
+        if overflows:
             feature = int(np.flatnonzero(~np.isfinite(mean))[0])
             raise ValueError(
                 f"The mean of feature {feature} overflows float64. Scale the "
@@ -196,20 +199,26 @@ def averaging_factor(
         return _weight(later, momentum) if momentum else 0.0
     # Of the whole, which is 0 where nothing was observed in either.
     new, both = _weight(later, momentum), _weight(earlier + later, momentum)
-    return new / np.where(both == 0, 1.0, both)[()]
+    factor: float | Floats
+    if isinstance(both, np.ndarray):
+        factor = new / np.where(both == 0, 1.0, both)
+    else:
+        factor = new / both if both else 0.0
+    return factor
 
 
-def _weight(n_batches: Count, momentum: float | None) -> float | Floats:
+def _weight(n_batches: Any, momentum: float | None) -> Any:
     """Weight of so many mini-batches, 1 - (1 - momentum)**n, against older ones."""
-    n = np.asarray(n_batches, dtype=np.float64)
     if momentum is None or momentum == 0:
         # The limit, up to a factor that cancels.
-        return n[()]
-    if momentum == 1:
-        return np.minimum(n, 1.0)[()]
-    weight = -np.expm1(n * np.log1p(-float(momentum)))
-    # Of one mini-batch it is the momentum, to the last bit.
-    return np.where(n == 1, momentum, weight)[()]
+        return n_batches * 1.0
+    if isinstance(n_batches, np.ndarray):
+        counts, which = np.unique(n_batches, return_inverse=True)
+        return np.array([_weight(int(n), momentum) for n in counts])[which]
+    if n_batches <= 1:
+        # Of one mini-batch it is the momentum, to the last bit.
+        return n_batches * float(momentum)
+    return 1.0 if momentum == 1 else -expm1(n_batches * log1p(-momentum))
 
 
 def _within(

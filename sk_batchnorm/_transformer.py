@@ -628,9 +628,10 @@ array-like of shape (n_samples, n_channels, n_timepoints)
     def _validate(
         self, X: Any, sample_weight: ArrayLike | None, *, reset: bool
     ) -> tuple[Any, Floats | None]:
-        _refuse_mask(X)
-        X = validate_data(self, X, reset=reset, **_ACCEPTED)
-        X = self._check_kind(X, action="center")
+        if reset or not self._is_plain(X):
+            _refuse_mask(X)
+            X = validate_data(self, X, reset=reset, **_ACCEPTED)
+            X = self._check_kind(X, action="center")
         if self.num_features is not None and X.shape[1] != self.num_features:
             raise ValueError(
                 f"X has {X.shape[1]} features, but {type(self).__name__} was made "
@@ -639,6 +640,22 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         if sample_weight is None:
             return X, None
         return X, _check_sample_weight(sample_weight, X)
+
+    def _is_plain(self, X: Any) -> bool:
+        """Whether X is what a stream repeats, with nothing left to check.
+
+        A NumPy array of two dimensions, of the width learned from, in which
+        scikit-learn's way through the checks would change nothing.
+        """
+        return (
+            type(X) is np.ndarray
+            and X.ndim == 2
+            and X.dtype.char in "fd"
+            and X.dtype.isnative
+            and X.shape[0] > 0
+            and X.shape[1] == self.n_features_in_
+            and not hasattr(self, "feature_names_in_")
+        )
 
     def _check_kind(self, X: Any, *, action: str) -> Any:
         """Check that X is of a kind that can be learned from and transformed."""
@@ -716,10 +733,11 @@ array-like of shape (n_samples, n_channels, n_timepoints)
 
     def _state(self) -> tuple[RunningStats | None, Floats | None, Floats | None]:
         """Statistics, weight and bias of one moment."""
-        check_is_fitted(self)
+        attributes = vars(self)
+        if "_running_stats" not in attributes:
+            check_is_fitted(self)
         if not self.eps >= 0:
             check_parameters(self)
-        attributes = vars(self)
         return (
             attributes["_running_stats"],
             attributes["weight_"],

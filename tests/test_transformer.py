@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
@@ -726,3 +726,87 @@ def test_readers_see_the_state_before_or_after_a_step_never_a_mixture():
     assert len(allowed) == n_steps
     assert len(seen) > 1
     assert seen <= allowed
+
+
+# The short way through validation
+
+
+def candidates():
+    """What a user may pass to a transformer of three features."""
+    shapes = st.sampled_from(
+        [(4, 3), (1, 3), (0, 3), (4, 2), (4, 0), (3,), (), (4, 3, 2), (1, 4, 3)]
+    )
+    dtypes = st.sampled_from(
+        [
+            "f4",
+            "f8",
+            ">f4",
+            ">f8",
+            "f2",
+            "g",
+            "i4",
+            "u1",
+            "?",
+            "c16",
+            "O",
+            "U3",
+            "M8[s]",
+        ]
+    )
+    kinds = st.sampled_from(
+        [
+            lambda a: a,
+            np.asfortranarray,
+            lambda a: a[::-1],
+            lambda a: np.repeat(a, 2, axis=0)[::2],
+            lambda a: a.tolist(),
+            lambda a: np.ma.array(a),
+            lambda a: np.ma.array(a, mask=a == a),
+            lambda a: a.view(type("Subclass", (np.ndarray,), {})),
+            lambda a: np.asmatrix(a) if a.ndim == 2 else a,
+            lambda a: pd.DataFrame(a) if a.ndim == 2 else a,
+            lambda a: (
+                pd.DataFrame(a, columns=["a", "b", "c"][: a.shape[1]])
+                if a.ndim == 2
+                else a
+            ),
+        ]
+    )
+    values = st.sampled_from([1.0, np.nan, np.inf])
+
+    def build(shape, dtype, kind, value):
+        data = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+        if data.size and data.dtype.kind in "fc":
+            data.flat[-1] = value
+        return kind(data) if data.ndim else data
+
+    return st.builds(build, shapes, dtypes, kinds, values)
+
+
+@pytest.mark.filterwarnings("ignore:X has feature names")
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("method", ["partial_fit", "transform"])
+@given(data=candidates())
+@settings(max_examples=300)
+def test_the_short_way_accepts_rejects_and_returns_what_the_long_way_does(
+    named, method, data
+):
+    def outcome(long):
+        bn = BatchNorm1dTransformer().fit(FRAME if named else X)
+        with pytest.MonkeyPatch.context() as patch:
+            if long:
+                patch.setattr(BatchNorm1dTransformer, "_is_plain", lambda *_: False)
+            try:
+                result = getattr(bn, method)(copy.deepcopy(data))
+            except (ValueError, TypeError) as error:
+                result = type(error), str(error)
+        if method == "transform" and isinstance(result, np.ndarray):
+            result = result.dtype.str, result.shape, result.tobytes()
+        elif result is bn:
+            result = None
+        return result, bits(bn)
+
+    assert outcome(long=False) == outcome(long=True)

@@ -8,7 +8,7 @@ of float64.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,7 @@ def block_moments(
     sums = weight @ values
     first = values[0]
     missing = None
-    if not np.isfinite(sums).all():
+    if not all_finite(sums):
         refuse_infinity(block)
         missing = np.isnan(values)
         # The first observed value of each feature, if it has one.
@@ -163,6 +163,13 @@ def centre_and_scale(
         np.copyto(out, work, casting="same_kind")
 
 
+def all_finite(values: NDArray[np.floating]) -> bool:
+    """Whether a vector has neither NaN nor infinity; ignore overflow around it."""
+    # A sum of squares is finite only if all of its terms are. The other way
+    # round it may overflow, and only then is there more to look at.
+    return isfinite(np.dot(values, values)) or bool(np.isfinite(values).all())
+
+
 def refuse_infinity(X: NDArray[Any]) -> None:
     """Raise if X contains infinity, without a mask of the size of X.
 
@@ -179,6 +186,9 @@ def refuse_infinity(X: NDArray[Any]) -> None:
     if X.dtype.kind != "f":
         return
     with np.errstate(over="ignore", invalid="ignore"):
+        small = X.size <= BLOCK_VALUES and X.flags.c_contiguous
+        if small and all_finite(X.reshape(-1)):
+            return
         for index in blocks(X.shape):
             block = X[index]
             # A sum is finite only if all of its terms are.
