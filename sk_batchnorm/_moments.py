@@ -21,6 +21,9 @@ from sk_batchnorm._kernels.numpy import (
     refuse_infinity,
 )
 
+# Weights such as ten times 0.1 sum to their total only within rounding.
+WEIGHT_ROUNDING = 1e-9
+
 _LARGEST = np.finfo(np.float64).max
 
 
@@ -104,7 +107,8 @@ def cut(
     """Cut rows, in order, into mini-batches.
 
     Each mini-batch holds ``batch_size`` rows of non-zero weight; a last one of
-    a single row joins the one before it.
+    a single row, or whose weights sum to no more than one row's, joins the one
+    before it.
 
     Parameters
     ----------
@@ -118,11 +122,18 @@ def cut(
     slice
         Rows of one mini-batch; together they cover every row once.
     """
-    start = 0
+    start = last = 0
     if batch_size is not None:
-        for stop in _batch_ends(n_samples, batch_size, sample_weight):
-            yield slice(start, stop)
-            start = stop
+        # One behind, as only the last one is looked at.
+        for end in _batch_ends(n_samples, batch_size, sample_weight):
+            if last:
+                yield slice(start, last)
+            start, last = last, end
+        if last and (
+            sample_weight is None or sample_weight[last:].sum() > 1 + WEIGHT_ROUNDING
+        ):
+            yield slice(start, last)
+            start = last
     yield slice(start, n_samples)
 
 
@@ -201,10 +212,10 @@ def _of_sparse(X: Any, sample_weight: Floats | None) -> Moments:
         sample_weight = np.ones(X.shape[0])
     elif not sample_weight.all():
         X, sample_weight = X[sample_weight > 0], sample_weight[sample_weight > 0]
-    if not X.has_canonical_format:
-        X = X.copy()
-        X.sum_duplicates()
     refuse_infinity(X.data)
+    if not X.has_canonical_format:
+        X = X.astype(np.float64)  # a copy, in which sums don't wrap around
+        X.sum_duplicates()
     n_samples = float(sample_weight.sum())
     n_rows, n_features = X.shape
     values, rows, features = _stored(X)
@@ -229,12 +240,11 @@ def _of_sparse(X: Any, sample_weight: Floats | None) -> Moments:
     divisor = np.maximum(count, SMALLEST)
 
     shift = sums(weight * values) / divisor
-    # As in block_moments: a constant column deviates by exactly 0.
+    # A constant column deviates by exactly 0 from one of its own values.
     own = np.zeros(n_features)
     own[features] = values
-    rounding = 2 * n_rows * np.finfo(np.float64).eps
-    near = (zeros == 0) & (np.abs(own - shift) <= rounding * np.abs(own))
-    shift = np.where(near, own, shift)
+    varies = np.bincount(features, values != own[features], minlength=n_features)
+    shift = np.where((zeros == 0) & (varies == 0), own, shift)
 
     deviations = values - shift[features]
     residual = (sums(weight * deviations) - zeros * shift) / divisor

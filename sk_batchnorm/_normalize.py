@@ -74,15 +74,26 @@ n_timepoints), or CSR or CSC of shape (n_samples, n_features)
     scale : ndarray of shape (n_features,)
     copy : bool
         If False, the result is written into X where its dtype and its
-        write flag allow that.
+        memory allow that.
 
     Returns
     -------
     What X is, float32 or float64
     """
-    if sparse.issparse(X):
-        return _scale_sparse(X, scale, copy=copy)
-    out = _output(X, copy=copy)
+    # A warning that is an error must not stop half-way through X.
+    with np.errstate(all="ignore"):
+        if sparse.issparse(X):
+            return _scale_sparse(X, scale, copy=copy)
+        return _normalize_dense(X, centre, scale, offset, _output(X, copy=copy))
+
+
+def _normalize_dense(
+    X: NDArray[Any],
+    centre: Floats | None,
+    scale: Floats,
+    offset: Floats | None,
+    out: NDArray[np.floating],
+) -> NDArray[np.floating]:
     if X.ndim == 3:
         centre = None if centre is None else centre[:, None]
         scale = scale[:, None]
@@ -116,6 +127,17 @@ def _scale_sparse(X: Any, scale: Floats, *, copy: bool) -> Any:
 def _output(X: NDArray[Any], *, copy: bool) -> NDArray[np.floating]:
     """Where the result goes: X itself, or a new array."""
     dtype = output_dtype(X.dtype)
-    if not copy and X.dtype == dtype and X.flags.writeable:
+    if not copy and X.dtype == dtype and X.flags.writeable and not _overlaps(X):
         return X
     return np.empty_like(X, dtype=dtype, subok=False)
+
+
+def _overlaps(X: NDArray[Any]) -> bool:
+    """Whether two elements of X may share memory, as in a sliding window."""
+    extent = X.itemsize
+    for stride, size in sorted(zip(map(abs, X.strides), X.shape, strict=True)):
+        if size > 1:
+            if stride < extent:
+                return True
+            extent += stride * (size - 1)
+    return False

@@ -15,10 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_batchnorm._kernels.numpy import Floats, all_finite
-from sk_batchnorm._moments import Moments, saturate
-
-# Weights such as ten times 0.1 sum to their total only within rounding.
-_WEIGHT_ROUNDING = 1e-9
+from sk_batchnorm._moments import WEIGHT_ROUNDING, Moments, saturate
 
 # A number of mini-batches, or one for each feature.
 Count = int | NDArray[np.int64]
@@ -85,6 +82,8 @@ class RunningStats:
         enough = _is_enough(batch.count, within)
         if enough is True or np.all(enough):
             return cls(batch.mean, var, 1)
+        if not np.any(enough):
+            return cls.start(len(var))
         return cls(
             np.where(enough, batch.mean, 0.0),
             np.where(enough, var, 1.0),
@@ -252,7 +251,7 @@ def _average(old: Floats, new: Floats, f: float | Floats) -> Floats:
 
 
 def _is_enough(n: float | Floats, within: bool) -> bool | NDArray[np.bool_]:
-    return n > 1 + _WEIGHT_ROUNDING if within else n >= 1 - _WEIGHT_ROUNDING
+    return n > 1 + WEIGHT_ROUNDING if within else n >= 1 - WEIGHT_ROUNDING
 
 
 def _too_few(n: float, within: bool) -> str:

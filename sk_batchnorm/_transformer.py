@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy as shallow_copy
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -276,8 +276,8 @@ default=None
         """Forget everything and learn from X.
 
         X is cut, in order, into mini-batches of `batch_size` rows (a last one
-        of a single row joins the one before it), which are learned one after
-        the other with bias correction. So the last rows weigh most; pass
+        of a single row, or of no more weight, joins the one before it), which
+        are learned one after the other with bias correction. So the last rows weigh most; pass
         ``batch_size=None`` or ``momentum=None`` for data in no order of time.
         For ``variance="within"`` and a momentum above 0 this is where a PyTorch
         layer arrives when it repeats the same mini-batches for ever.
@@ -314,20 +314,19 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         _check_two_samples("fit", X, weight)
         learned._start()
         stats = learned._running_stats
-        if stats is None:
-            _refuse_infinity(X)
-        else:
-            if sparse.issparse(X) and self.batch_size is not None:
-                X = X.tocsr()  # rows of CSC can't be cut out without a search
-            for rows in cut(X.shape[0], self.batch_size, weight):
-                batch = moments(X[rows], None if weight is None else weight[rows])
+        if sparse.issparse(X) and self.batch_size is not None:
+            X = X.tocsr()  # rows of CSC can't be cut out without a search
+        for rows in cut(X.shape[0], self.batch_size, weight):
+            # What infinity there is, moments refuses.
+            batch = moments(X[rows], None if weight is None else weight[rows])
+            if stats is not None:
                 stats = stats.step(
                     batch,
                     momentum=self.momentum,
                     variance=self.variance,
                     bias_correction=True,
                 )
-            learned._warn_of_unobserved(stats)
+        learned._warn_of_unobserved(stats)
         learned._running_stats = stats
         return self._become(learned)
 
@@ -402,8 +401,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             bias or a mean to subtract, or if it has fewer than 2 samples with
             ``track_running_stats=False``.
         """
-        stats, weight, bias = self._state()
-        X, _ = self._validate(X, None, reset=False)
+        X, stats, weight, bias = self._with_state(
+            lambda: self._validate(X, None, reset=False)[0]
+        )
         if sparse.issparse(X) and bias is not None and bias.any():
             raise ValueError(_BIAS_ON_SPARSE)
         if stats is not None:
@@ -447,7 +447,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             If a weight is 0, or if there are no running statistics to go back
             with (``track_running_stats=False``).
         """
-        stats, weight, bias = self._state()
+        X, stats, weight, bias = self._with_state(lambda: self._validate_output(X))
         if stats is None:
             raise ValueError(
                 "inverse_transform needs running statistics, and "
@@ -458,14 +458,6 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             raise ValueError(
                 "inverse_transform can't undo a weight_ of 0, which feature "
                 f"{', '.join(map(str, names))} has."
-            )
-        # Not validate_data: transform's output has lost the feature names.
-        _refuse_mask(X)
-        X = self._check_kind(check_array(X, **_ACCEPTED), action="uncenter")
-        if X.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {X.shape[1]} features, but {type(self).__name__} is "
-                f"expecting {self.n_features_in_} features as input."
             )
         _refuse_infinity(X)
         if sparse.issparse(X) and bias is not None and bias.any():
@@ -480,6 +472,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
 
     def reset_running_stats(self) -> BatchNorm1dTransformer:
         """Set the running mean to 0, the variance to 1, the count to 0.
+
+        To None, if ``track_running_stats=False`` has been set since.
 
         Returns
         -------
@@ -596,7 +590,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                     "An empty state does not tell the number of features; pass "
                     "num_features, or fit the transformer first."
                 )
-            n_features = np.asarray(state[array_keys[0]]).size
+            n_features = _as_array(state, array_keys[0]).size
         arrays = {key: _checked_entry(state, key, n_features) for key in array_keys}
 
         learned = shallow_copy(self)
@@ -640,6 +634,17 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         if sample_weight is None:
             return X, None
         return X, _check_sample_weight(sample_weight, X)
+
+    def _validate_output(self, X: Any) -> Any:
+        # Not validate_data: transform's output has lost the feature names.
+        _refuse_mask(X)
+        X = self._check_kind(check_array(X, **_ACCEPTED), action="uncenter")
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is "
+                f"expecting {self.n_features_in_} features as input."
+            )
+        return X
 
     def _is_plain(self, X: Any) -> bool:
         """Whether X is what a stream repeats, with nothing left to check.
@@ -700,11 +705,11 @@ array-like of shape (n_samples, n_channels, n_timepoints)
 
     def _step(self, X: NDArray[Any], weight: Floats | None) -> RunningStats | None:
         stats = self._running_stats
+        batch = moments(X, weight)  # and refuse infinity
         if stats is None:
-            _refuse_infinity(X)
             return None
         return stats.step(
-            moments(X, weight),
+            batch,
             momentum=self.momentum,
             variance=self.variance,
             bias_correction=self.bias_correction,
@@ -714,7 +719,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         """Name the features that the first mini-batches said nothing of."""
         if stats is None or np.all(stats.num_batches):
             return
-        names = self.get_feature_names_out()[np.asarray(stats.num_batches) == 0]
+        names = self.get_feature_names_out()
+        names = names[np.broadcast_to(np.equal(stats.num_batches, 0), names.shape)]
         warnings.warn(
             f"Too few observed values in feature {', '.join(map(str, names))} to "
             "learn from: until there are, its running mean is 0 and its variance 1.",
@@ -736,13 +742,32 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         attributes = vars(self)
         if "_running_stats" not in attributes:
             check_is_fitted(self)
-        if not self.eps >= 0:
-            check_parameters(self)
         return (
             attributes["_running_stats"],
             attributes["weight_"],
             attributes["bias_"],
         )
+
+    def _with_state(
+        self, validate: Callable[[], Any]
+    ) -> tuple[Any, RunningStats | None, Floats | None, Floats | None]:
+        """Validated X, and the state of the moment that it was held against."""
+        if not (type(self.eps) is float and self.eps >= 0 and type(self.copy) is bool):
+            check_parameters(self)
+        while True:
+            attributes = vars(self)
+            stats, weight, bias = self._state()
+            X = validate()
+            # Else another thread's fit has come between, perhaps of another width.
+            if vars(self) is attributes:
+                break
+        for name, values in (("weight_", weight), ("bias_", bias)):
+            if values is not None and np.shape(values) != (self.n_features_in_,):
+                raise ValueError(
+                    f"{name} has shape {np.shape(values)}, expected "
+                    f"{(self.n_features_in_,)}."
+                )
+        return X, stats, weight, bias
 
 
 # Infinity is refused block by block, where the data are read anyway.
@@ -783,7 +808,13 @@ def _check_two_samples(caller: str, X: Any, weight: Floats | None) -> None:
 
 def _check_sample_weight(sample_weight: ArrayLike, X: Any) -> Floats:
     if isinstance(sample_weight, Real):
-        sample_weight = np.full(X.shape[0], float(sample_weight))
+        # One number, seen n_samples times.
+        sample_weight = np.broadcast_to(float(sample_weight), X.shape[0])
+    if np.ma.is_masked(sample_weight):
+        raise ValueError(
+            "sample_weight is a masked array, whose mask would be lost. A weight of 0 "
+            "leaves a row out: sample_weight.filled(0)."
+        )
     weight: Floats = check_array(
         sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
     )
@@ -795,6 +826,9 @@ def _check_sample_weight(sample_weight: ArrayLike, X: Any) -> Floats:
     check_non_negative(weight, "sample_weight")
     if not weight.any():
         raise ValueError("sample_weight must have at least one non-zero number.")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(weight.sum()):
+            raise ValueError("The sum of sample_weight overflows float64.")
     return weight
 
 
@@ -803,12 +837,11 @@ def _starting_values(
 ) -> Floats:
     if value is None or isinstance(value, Real):
         value = np.full(n_features, default if value is None else float(value))
-    values = _checked_vector(name, value)
-    if values.shape != (n_features,):
+    if np.shape(value) != (n_features,):
         raise ValueError(
-            f"{name} has shape {values.shape}, but X has {n_features} features."
+            f"{name} has shape {np.shape(value)}, but X has {n_features} features."
         )
-    return values
+    return _checked_vector(name, value)
 
 
 def _checked_vector(name: str, values: ArrayLike) -> Floats:
@@ -820,6 +853,10 @@ def _checked_vector(name: str, values: ArrayLike) -> Floats:
 
 
 def _check_keys(state: Mapping[str, Any], expected: tuple[str, ...]) -> None:
+    if not isinstance(state, Mapping):
+        raise ValueError(
+            f"The state must be a mapping of names to arrays; got {type(state)}."
+        )
     missing = [key for key in expected if key not in state]
     unknown = [key for key in state if key not in expected]
     if missing or unknown:
@@ -830,18 +867,30 @@ def _check_keys(state: Mapping[str, Any], expected: tuple[str, ...]) -> None:
 
 
 def _checked_entry(state: Mapping[str, Any], key: str, n_features: int) -> Floats:
-    values = np.asarray(state[key])
+    values = _as_array(state, key)
     if values.shape != (n_features,):
         raise ValueError(f"{key} has shape {values.shape}, expected {(n_features,)}.")
-    return _checked_vector(key, values)
+    with np.errstate(over="ignore"):  # of a long double; refused as infinity
+        return _checked_vector(key, values)
+
+
+def _as_array(state: Mapping[str, Any], key: str) -> NDArray[Any]:
+    try:
+        values = np.asarray(state[key])
+    except (OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{key} can't be made a NumPy array: {error}") from error
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{key} has dtype {values.dtype}, which is not a real number.")
+    return values
 
 
 def _checked_count(state: Mapping[str, Any], n_features: int) -> Count:
-    count = np.asarray(state["num_batches_tracked"])
+    count = _as_array(state, "num_batches_tracked")
     if (
         count.shape not in ((), (n_features,))
         or count.dtype.kind not in "iu"
         or (count < 0).any()
+        or (count > np.iinfo(np.int64).max).any()
     ):
         raise ValueError(
             "num_batches_tracked must be an integer, 0 or more, or one for each of "

@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from scipy import sparse
 from sklearn.base import clone
 
 from sk_batchnorm import BatchNorm1dTransformer
+from sk_batchnorm._moments import moments
 
 RULES = st.fixed_dictionaries(
     {
@@ -172,6 +174,64 @@ def test_an_unobserved_feature_without_running_statistics():
     assert np.isnan(out[:, 1]).all()
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+@pytest.mark.parametrize("beside", [-np.inf, np.inf, np.nan, 1.0])
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "transform"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_infinity_is_found_beside_anything(value, beside, method, order):
+    X = np.asarray(np.random.default_rng(0).normal(size=(5000, 20)), order=order)
+    bn = BatchNorm1dTransformer().fit(X)
+    before = bits(bn)
+    X[4321, 7] = value
+    X[4321, 8] = X[4320, 7] = beside
+    with pytest.raises(ValueError, match="contains infinity"):
+        getattr(bn, method)(X)
+    assert bits(bn) == before
+
+
+def test_a_mini_batch_without_a_value_leaves_all_as_it_was():
+    bn = BatchNorm1dTransformer().fit(np.eye(3))
+    state = bn.state_dict()
+    bn.partial_fit(np.full((4, 3), np.nan))
+    for key, values in bn.state_dict().items():
+        assert_array_equal(values, state[key])
+        assert values.shape == state[key].shape
+    with pytest.warns(UserWarning, match="x0, x1, x2"):
+        empty = BatchNorm1dTransformer().partial_fit(np.full((4, 3), np.nan))
+    # An integer still, so that PyTorch can load it.
+    assert empty.num_batches_tracked_ == 0
+    assert empty.state_dict()["num_batches_tracked"].shape == ()
+
+
+def test_counts_are_read_only_and_copied():
+    X = np.arange(12.0).reshape(6, 2)
+    X[1:, 0] = np.nan
+    with pytest.warns(UserWarning, match="x0"):
+        bn = BatchNorm1dTransformer().partial_fit(X)
+    with pytest.raises(ValueError, match="read-only"):
+        bn.num_batches_tracked_[0] = 5
+    state = bn.state_dict()
+    state["num_batches_tracked"][0] = 5
+    assert_array_equal(bn.num_batches_tracked_, [0, 1])
+    loaded = BatchNorm1dTransformer().load_state_dict(state)
+    state["num_batches_tracked"][0] = 7
+    assert_array_equal(loaded.num_batches_tracked_, [5, 1])
+
+
+@pytest.mark.parametrize("variance", ["within", "total"])
+@pytest.mark.parametrize("correction", [True, False])
+def test_momentum_one_with_gaps_keeps_the_last_values_exactly(variance, correction):
+    bn = BatchNorm1dTransformer(
+        momentum=1.0, variance=variance, bias_correction=correction
+    )
+    first = np.array([[1e15, 1.0], [3e15, 3.0]])
+    second = np.array([[1e-3, np.nan], [3e-3, np.nan]])
+    bn.partial_fit(first).partial_fit(second)
+    ddof = 1 if variance == "within" else 0
+    assert_array_equal(bn.running_mean_, [second[:, 0].mean(), 2.0])
+    assert_allclose(bn.running_var_, [1e-6 * (1 + ddof), 1.0 + ddof], rtol=1e-14)
+
+
 def test_rows_are_too_few_even_if_values_are_missing():
     bn = BatchNorm1dTransformer().fit(np.eye(3))
     with pytest.raises(ValueError, match="n_samples=1"):
@@ -181,8 +241,6 @@ def test_rows_are_too_few_even_if_values_are_missing():
 @pytest.mark.parametrize("block_values", [8, 65_536])
 def test_gaps_do_not_cost_digits(monkeypatch, block_values):
     """A column at 1e12 standard deviations whose first block is missing."""
-    from fractions import Fraction
-
     from sk_batchnorm._kernels import numpy as kernels
 
     monkeypatch.setattr(kernels, "BLOCK_VALUES", block_values)
@@ -295,6 +353,57 @@ def test_sparse_copy_false_writes_into_the_stored_values(method):
     out = getattr(bn, method)(X, copy=False)
     assert np.shares_memory(out.data, X.data)
     assert_array_equal(out.toarray(), expected.toarray())
+
+
+@pytest.mark.parametrize("format", ["csr", "csc"])
+def test_sparse_keeps_twelve_digits_however_many_the_rows(format):
+    n_rows = 300_000
+    rng = np.random.default_rng(0)
+    dense = np.zeros((n_rows, 2))
+    dense[:, 0] = 1e9 + rng.normal(size=n_rows)
+    X = sparse.csr_array(dense).asformat(format)
+    deviations = dense[:, 0] - 1e9  # exact, as close numbers subtract
+    result = moments(X)
+    assert_allclose(result.squares[0], n_rows * deviations.var(), rtol=1e-12)
+    mean = Fraction(10**9) + sum(map(Fraction, deviations)) / n_rows
+    # The two parts of the mean hold more than a double.
+    error = Fraction(result.mean[0]) + Fraction(result.mean_low[0]) - mean
+    assert abs(error) < mean * Fraction(1, 10**20)
+    assert (result.mean[1], result.squares[1]) == (0.0, 0.0)
+
+
+def duplicates(values, dtype):
+    """One row that stores several values for one feature, above others."""
+    data = np.array([*values, 1, 2], dtype=dtype)
+    indices, indptr = (
+        np.zeros(len(data), dtype=int),
+        [0, len(values), *range(len(values) + 1, len(data) + 1)],
+    )
+    return sparse.csr_array((data, indices, indptr), shape=(3, 1))
+
+
+def test_sparse_duplicates_add_up_without_wrapping_around():
+    X = duplicates([100, 100], np.int8)
+    bn = BatchNorm1dTransformer(with_mean=False, eps=0).fit(X)
+    plain = np.array([[200.0], [1.0], [2.0]])
+    assert_same_statistics(bn, BatchNorm1dTransformer().fit(plain))
+    assert_allclose(bn.transform(X).toarray(), bn.transform(plain), rtol=1e-15)
+
+
+def test_infinities_that_cancel_among_duplicates_are_infinity():
+    X = duplicates([np.inf, -np.inf], float)
+    for track in (True, False):
+        bn = BatchNorm1dTransformer(with_mean=False, track_running_stats=track)
+        for method in ("fit", "partial_fit"):
+            with pytest.raises(ValueError, match="infinity"):
+                getattr(bn, method)(X)
+
+
+def test_sparse_output_shares_nothing_with_the_input():
+    X = sparse.random(30, 5, density=0.4, format="csr", random_state=0)
+    out = BatchNorm1dTransformer(with_mean=False).fit_transform(X)
+    for part in ("data", "indices", "indptr"):
+        assert not np.shares_memory(getattr(out, part), getattr(X, part))
 
 
 def test_other_sparse_formats_are_converted():

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sk_batchnorm._kernels import numpy as kernels
-from sk_batchnorm._moments import cut, moments
+from sk_batchnorm._moments import cut, moments, saturate
+
+LARGEST = np.finfo(np.float64).max
 
 
 def exact_moments(column, weight=None):
@@ -91,6 +93,37 @@ def test_blocks_without_any_weight_are_skipped(monkeypatch):
     weight = np.r_[np.zeros(4), np.ones(4), np.zeros(4)]
     result = moments(X, weight)
     assert (result.count, result.mean[0], result.squares[0]) == (4.0, 5.5, 5.0)
+
+
+@pytest.mark.parametrize("gaps", ["first", "last", "middle"])
+def test_blocks_with_gaps_among_blocks_without(monkeypatch, gaps):
+    monkeypatch.setattr(kernels, "BLOCK_VALUES", 30)
+    X = np.random.default_rng(0).normal(1e6, 1.0, (50, 3))
+    row = {"first": 2, "middle": 25, "last": 49}[gaps]
+    X[row, 1] = np.nan
+    result = moments(X)
+    assert_array_equal(result.count, [50, 49, 50])
+    assert result.n_samples == 50
+    for j, column in enumerate(X.T):
+        _, mean, squares = exact_moments(column[~np.isnan(column)])
+        assert relative_error(result.mean[j], mean) < 4e-16
+        assert relative_error(result.squares[j], squares) < 1e-12
+
+
+def test_what_overflows_is_the_largest_double():
+    values = np.array([1.0, np.inf, np.nan, 0.0])
+    assert_array_equal(saturate(values), [1.0, LARGEST, LARGEST, 0.0])
+
+
+def test_mini_batches_end_where_they_should_beyond_many_rows_of_weight_zero():
+    n_rows = 200_000
+    weight = np.ones(n_rows)
+    weight[np.random.default_rng(0).random(n_rows) < 0.6] = 0.0
+    weight[:70_000] = 0.0
+    there = np.flatnonzero(weight)
+    batches = list(cut(n_rows, 1000, weight))
+    ends = [batch.stop for batch in batches[:-1]]
+    assert ends == [there[k] for k in range(1000, len(there) - 1, 1000)]
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from sk_batchnorm._kernels import numpy as kernels
 from sk_batchnorm._normalize import inverse_scale_of, normalize, output_dtype, scale_of
@@ -22,6 +22,24 @@ def test_zero_variance_divides_by_one_only_without_eps():
         inverse_scale_of(np.array([0.0, 36.0]), 0.0, weight), [1 / 3, -2.0]
     )
     assert scale_of(np.array([0.0]), 1e-4, None)[0] == pytest.approx(100.0)
+
+
+def test_a_tiny_variance_without_eps_is_a_variance():
+    var = np.array([1e-300, 5e-324])
+    assert_allclose(scale_of(var, 0.0, None), var**-0.5, rtol=1e-15)
+
+
+@pytest.mark.skipif(
+    np.finfo(np.longdouble).eps == np.finfo(np.float64).eps,
+    reason="a long double is a double here",
+)
+def test_the_scale_is_right_to_half_a_unit_in_the_last_place():
+    var = np.random.default_rng(0).uniform(0.1, 5.0, 1000)
+    weight = np.random.default_rng(1).normal(size=1000)
+    exact = weight / np.sqrt(var.astype(np.longdouble) + np.longdouble(1e-5))
+    assert_array_equal(scale_of(var, 1e-5, weight), exact.astype(np.float64))
+    exact = np.sqrt(var.astype(np.longdouble) + np.longdouble(1e-5)) / weight
+    assert_array_equal(inverse_scale_of(var, 1e-5, weight), exact.astype(np.float64))
 
 
 @pytest.mark.parametrize(

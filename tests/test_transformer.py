@@ -195,11 +195,15 @@ def test_parameters_out_of_range(bad, method):
 
 def test_eps_out_of_range_in_transform():
     bn = BatchNorm1dTransformer().fit(X)
-    for eps in (-1.0, np.nan):
-        bn.set_params(eps=eps)
+    for bad in ({"eps": -1.0}, {"eps": np.nan}, {"eps": "x"}, {"copy": 3}):
+        bn.set_params(**{"eps": 1e-5, "copy": True} | bad)
         for call in (bn.transform, bn.inverse_transform):
-            with pytest.raises(InvalidParameterError, match="eps"):
+            with pytest.raises(InvalidParameterError, match=next(iter(bad))):
                 call(X)
+    # An integer and a NumPy number are real numbers too.
+    for eps in (0, np.float32(0.5)):
+        expected = bn.set_params(eps=float(eps), copy=True).transform(X)
+        assert_array_equal(bn.set_params(eps=eps).transform(X), expected)
 
 
 def test_num_features_is_checked_against_the_data():
@@ -258,6 +262,23 @@ def test_without_running_statistics_each_x_is_normalised_by_its_own():
         bn.transform(X[:1])
     with pytest.raises(ValueError, match="track_running_stats=False"):
         bn.inverse_transform(X)
+
+
+def test_infinity_is_an_error_where_nothing_is_remembered_too():
+    bad = X.copy()
+    bad[3, 1] = np.inf
+    weight = np.ones(100)
+    for track in (True, False):
+        bn = BatchNorm1dTransformer(track_running_stats=track)
+        for method in ("fit", "partial_fit"):
+            with pytest.raises(ValueError, match="infinity"):
+                getattr(bn, method)(bad)
+            assert not hasattr(bn, "n_features_in_")
+        # A row of weight 0 is not there, whatever it holds.
+        weight[3] = 0.0
+        for method in ("fit", "partial_fit"):
+            getattr(clone(bn), method)(bad, sample_weight=weight)
+        weight[3] = 1.0
 
 
 # Transforming
@@ -325,6 +346,45 @@ def test_copy_false_writes_into_x(method):
     data.flags.writeable = False
     assert_array_equal(getattr(bn, method)(data), expected)
     assert_array_equal(data, X)
+
+
+@pytest.mark.parametrize("method", ["transform", "inverse_transform"])
+def test_what_raises_leaves_x_as_it_was_without_copy_too(method):
+    bn = BatchNorm1dTransformer().fit(X)
+    for bad in (np.ones(2), np.ones((3, 1)), 1.0):
+        for name in ("weight_", "bias_"):
+            broken = copy.deepcopy(bn)
+            setattr(broken, name, bad)
+            data = X.copy()
+            with pytest.raises(ValueError, match=f"{name} has shape"):
+                getattr(broken, method)(data, copy=False)
+            assert_array_equal(data, X)
+    data = X.copy()
+    data[-1, -1] = np.inf
+    before = data.copy()
+    with pytest.raises(ValueError, match="infinity"):
+        getattr(bn, method)(data, copy=False)
+    assert_array_equal(data, before)
+
+
+def test_what_overflows_does_not_stop_half_way():
+    bn = BatchNorm1dTransformer(weight_init=1e200).fit(X)
+    data = X.copy()
+    data[1] = 1e300
+    with np.errstate(all="raise"):
+        expected = bn.transform(data)
+        assert_array_equal(bn.transform(data, copy=False), expected)
+    assert np.isinf(expected[1]).all()
+    assert np.isfinite(expected[2:]).all()
+
+
+def test_a_sliding_window_is_not_written_into():
+    series = np.arange(60.0)
+    window = np.lib.stride_tricks.sliding_window_view(series, 3, writeable=True)
+    bn = BatchNorm1dTransformer().fit(window)
+    expected = bn.transform(window)
+    assert_array_equal(bn.transform(window, copy=False), expected)
+    assert_array_equal(series, np.arange(60.0))
 
 
 def test_inverse_transform_names_the_feature_of_weight_zero():
@@ -423,6 +483,16 @@ def good_state(**changes):
     return {key: value for key, value in state.items() if value is not None}
 
 
+LARGEST = np.finfo(np.longdouble).max
+
+
+class Unreadable:
+    """As a tensor that still needs its gradient."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("requires grad")
+
+
 @pytest.mark.parametrize(
     ("state", "message"),
     [
@@ -438,9 +508,17 @@ def good_state(**changes):
         (good_state(running_var=np.array([1.0, np.nan, 1.0])), "NaN"),
         (good_state(running_mean=np.array([1.0, np.nan, 1.0])), "NaN"),
         (good_state(weight=np.array([1.0, np.nan, 1.0])), "NaN"),
-        (good_state(bias=np.array(["a", "b", "c"])), "could not convert"),
+        (good_state(bias=np.array(["a", "b", "c"])), "not a real number"),
+        (good_state(bias=np.ones(3, complex)), "not a real number"),
+        (good_state(bias=np.array([1.0, None, 2.0])), "not a real number"),
+        (good_state(bias=Unreadable()), "bias can't be made.*requires grad"),
+        (good_state(running_var=np.array([1, 2, LARGEST])), "infinity"),
+        ([("weight", np.ones(3))], "mapping"),
+        (None, "mapping"),
         (good_state(num_batches_tracked=-1), "num_batches_tracked"),
         (good_state(num_batches_tracked=1.5), "num_batches_tracked"),
+        (good_state(num_batches_tracked=np.uint64(2**63)), "num_batches_tracked"),
+        (good_state(num_batches_tracked=2**70), "num_batches_tracked"),
         (good_state(num_batches_tracked=np.ones(2, int)), "num_batches_tracked"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -591,6 +669,8 @@ def test_other_feature_names_or_column_order(method, frame):
         (np.zeros(100), "non-zero"),
         (np.full(100, 0.01), "0.01|sums to 1|n_samples=1"),
         (np.full(100, 0.001), "sums to 0.1|n_samples=0.1"),
+        (np.full(100, 1e308), "sum of sample_weight overflows"),
+        (np.ma.masked_less(np.arange(100.0), 5), r"filled\(0\)"),
     ],
 )
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
@@ -612,10 +692,24 @@ def test_sample_weight_under_total_sums_to_one_or_more():
     assert bits(bn) == before
 
 
-def test_a_mini_batch_of_fit_with_too_little_weight_is_an_error():
+@pytest.mark.parametrize("variance", ["within", "total"])
+@pytest.mark.parametrize("zeros", [False, True])
+def test_a_last_mini_batch_of_too_little_weight_joins_the_one_before(variance, zeros):
+    bn = BatchNorm1dTransformer(batch_size=10, momentum=1.0, variance=variance)
+    weight = np.r_[np.ones(90), np.full(10, 0.05)]
+    weight[5] = 0.0 if zeros else 1.0
+    bn.fit(X, sample_weight=weight)
+    assert bn.num_batches_tracked_ == 9
+    last = slice(80 + zeros, 100)
+    alone = clone(bn).set_params(batch_size=None)
+    alone.fit(X[last], sample_weight=weight[last])
+    assert_allclose(bn.running_mean_, alone.running_mean_, rtol=1e-13)
+
+
+def test_another_mini_batch_of_fit_with_too_little_weight_is_an_error():
     bn = BatchNorm1dTransformer(batch_size=10)
     with pytest.raises(ValueError, match="variance='total'"):
-        bn.fit(X, sample_weight=np.r_[np.ones(90), np.full(10, 0.01)])
+        bn.fit(X, sample_weight=np.r_[np.full(10, 0.01), np.ones(90)])
     assert not hasattr(bn, "n_features_in_")
 
 
@@ -628,6 +722,8 @@ def test_a_mini_batch_of_fit_with_too_little_weight_is_an_error():
         ([1.0, np.nan, 2.0], "NaN"),
         (np.inf, "infinity"),
         (["a", "b", "c"], "could not convert string"),
+        (np.array([1j, 2.0, 3.0]), "Complex"),
+        (np.array(2.0), r"shape \(\)"),
     ],
 )
 def test_bad_start_of_the_affine_map(name, value, message):
@@ -693,6 +789,34 @@ def test_interrupted_at_any_line_the_state_is_that_of_before_or_after(
             sys.settrace(previous)
     assert bits(bn) == after
     assert interrupted > 20
+
+
+@pytest.mark.parametrize("method", ["transform", "inverse_transform"])
+def test_a_fit_of_another_width_during_transform_is_never_mixed_with_it(
+    method, monkeypatch
+):
+    """X of two features is held against the transformer before and after."""
+    bn = BatchNorm1dTransformer().fit(X)
+    name = "_validate" if method == "transform" else "_validate_output"
+    validate = getattr(BatchNorm1dTransformer, name)
+    calls = []
+
+    def interrupted(self, *args, **kwargs):
+        calls.append(1)
+        result = validate(self, *args, **kwargs)
+        if len(calls) == 1:
+            monkeypatch.setattr(BatchNorm1dTransformer, name, validate)
+            self.fit(X[:, :2])
+            monkeypatch.setattr(BatchNorm1dTransformer, name, interrupted)
+        return result
+
+    monkeypatch.setattr(BatchNorm1dTransformer, name, interrupted)
+    with pytest.raises(ValueError, match="X has 3 features.*expecting 2"):
+        getattr(bn, method)(X)
+    calls.clear()
+    out = getattr(bn, method)(X[:, :2])
+    assert len(calls) == 2  # against the state before, then the one after
+    assert_array_equal(out, getattr(bn, method)(X[:, :2]))
 
 
 # Threads
