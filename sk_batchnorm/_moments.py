@@ -1,4 +1,4 @@
-"""What one mini-batch says: count, mean and squared deviations per feature.
+"""What mini-batches say: count, mean and squared deviations per feature.
 
 Each kind of data is a function of its own behind :func:`moments`.
 """
@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sk_batchnorm._kernels import numpy as kernels
 from sk_batchnorm._kernels.numpy import (
     SMALLEST,
     Floats,
-    block_moments,
     blocks,
     refuse_infinity,
 )
@@ -24,17 +25,25 @@ from sk_batchnorm._kernels.numpy import (
 # Weights such as ten times 0.1 sum to their total only within rounding.
 WEIGHT_ROUNDING = 1e-9
 
+# The moments of several mini-batches at once take no more than 1 MB.
+_STACK_VALUES = 32_768
+
 _LARGEST = np.finfo(np.float64).max
 
+Bounds = NDArray[np.int64]
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(eq=False, slots=True)
 class Moments:
     """Count, mean and squared deviations of some rows, per feature.
 
-    The mean is kept as the unevaluated sum ``mean + mean_low`` of two doubles.
+    The mean is kept as the unevaluated sum ``shift + residual`` of two doubles.
     Where the mean is 1e12 standard deviations away from 0, one double holds
     it to a ten-thousandth of a standard deviation only, and merging blocks by
     such means would cost the variance most of its digits.
+
+    Of k mini-batches at once each attribute has an axis more, the first: k for
+    all of them, and 1 in place of n_features where all features have the same.
 
     Attributes
     ----------
@@ -42,36 +51,40 @@ class Moments:
         Number of rows, or the sum of their weights, missing values included.
     count : float, or ndarray of shape (n_features,) where values are missing
         Number of observed values, or the sum of their weights.
-    mean, mean_low : ndarray of shape (n_features,)
+    shift, residual : ndarray of shape (n_features,)
         0 where nothing was observed.
     squares : ndarray of shape (n_features,)
         Sum of squared deviations from the mean.
     """
 
-    n_samples: float
+    n_samples: float | Floats
     count: float | Floats
-    mean: Floats
-    mean_low: Floats
+    shift: Floats
+    residual: Floats
     squares: Floats
+
+    # What is computed from sums that overflow is for the caller to ignore, and so
+    # is 0 / 0 where too little was observed.
+
+    @property
+    def mean(self) -> Floats:
+        """The mean as one double."""
+        return self.shift + self.residual
 
     @property
     def biased_variance(self) -> Floats:
         """Variance with ddof=0, what a batch norm layer normalises with."""
-        return self._variance(ddof=0)
+        return saturate(self.squares / self.count)
 
     @property
     def unbiased_variance(self) -> Floats:
         """Variance with ddof=1, what a batch norm layer remembers."""
-        return self._variance(ddof=1)
-
-    def _variance(self, ddof: int) -> Floats:
-        # 0 / 0 where too little was observed; who asks looks at the count.
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            return saturate(self.squares / (self.count - ddof))
+        return saturate(self.squares / (self.count - 1))
 
 
 def moments(
-    X: NDArray[Any] | sparse.spmatrix, sample_weight: Floats | None = None
+    X: NDArray[Any] | sparse.spmatrix,
+    sample_weight: Floats | None = None,
 ) -> Moments:
     """Moments of the rows of X.
 
@@ -97,13 +110,57 @@ n_timepoints), or CSR or CSC of shape (n_samples, n_features)
     with np.errstate(over="ignore", invalid="ignore"):
         if sparse.issparse(X):
             return _of_sparse(X, sample_weight)
-        rows = _rows_of_3d if X.ndim == 3 else _rows_of_2d
-        return _of_blocks(rows(X, sample_weight))
+        if X.ndim == 3:
+            return _of_3d(X, sample_weight)
+        return _of_2d(X, sample_weight)
+
+
+def batch_moments(
+    X: NDArray[Any] | sparse.spmatrix,
+    bounds: Bounds,
+    sample_weight: Floats | None = None,
+) -> Moments:
+    """Moments of consecutive mini-batches of rows of X.
+
+    Parameters
+    ----------
+    X, sample_weight
+        As for :func:`moments`. X is not CSC.
+    bounds : ndarray of shape (n_batches + 1,)
+        Mini-batch k holds the rows from ``bounds[k]`` up to ``bounds[k + 1]``,
+        of which at least one has a positive weight.
+
+    Returns
+    -------
+    Moments
+        With a first axis of length n_batches.
+
+    Raises
+    ------
+    ValueError
+        If X contains infinity.
+    """
+    if not sparse.issparse(X) and X.ndim == 2:
+        longest = int(np.diff(bounds).max())
+        if longest * X.shape[1] <= kernels.BLOCK_VALUES:
+            with np.errstate(over="ignore", invalid="ignore"):
+                return _of_stretches(X, bounds, sample_weight)
+    return _stack(
+        [
+            moments(
+                X[start:stop],
+                None if sample_weight is None else sample_weight[start:stop],
+            )
+            for start, stop in pairwise(bounds)
+        ]
+    )
 
 
 def cut(
-    n_samples: int, batch_size: int | None, sample_weight: Floats | None = None
-) -> Iterator[slice]:
+    shape: tuple[int, ...],
+    batch_size: int | None,
+    sample_weight: Floats | None = None,
+) -> Iterator[Bounds]:
     """Cut rows, in order, into mini-batches.
 
     Each mini-batch holds ``batch_size`` rows of non-zero weight; a last one of
@@ -112,44 +169,50 @@ def cut(
 
     Parameters
     ----------
-    n_samples : int
+    shape : (n_samples, n_features, ...)
     batch_size : int or None
         None makes one mini-batch of everything.
     sample_weight : ndarray of shape (n_samples,) or None
 
     Yields
     ------
-    slice
-        Rows of one mini-batch; together they cover every row once.
+    ndarray of int64
+        Bounds of some consecutive mini-batches, as many as are looked at
+        together; they go on where those before have ended.
     """
-    start = last = 0
-    if batch_size is not None:
-        # One behind, as only the last one is looked at.
-        for end in _batch_ends(n_samples, batch_size, sample_weight):
-            if last:
-                yield slice(start, last)
-            start, last = last, end
-        if last and (
-            sample_weight is None or sample_weight[last:].sum() > 1 + WEIGHT_ROUNDING
-        ):
-            yield slice(start, last)
-            start = last
-    yield slice(start, n_samples)
+    n_together = max(1, _STACK_VALUES // shape[1])
+    ends = _batch_ends(shape[0], batch_size, sample_weight)
+    start = 0
+    while some := list(islice(ends, n_together)):
+        yield np.array([start, *some])
+        start = some[-1]
 
 
 def _batch_ends(
-    n_samples: int, batch_size: int, sample_weight: Floats | None
+    n_samples: int, batch_size: int | None, sample_weight: Floats | None
 ) -> Iterator[int]:
-    """Row after which each mini-batch but the last one ends."""
-    if sample_weight is None or sample_weight.all():
-        yield from range(batch_size, n_samples - 1, batch_size)
-        return
+    """Row after which each mini-batch ends."""
+    if batch_size is not None:
+        if sample_weight is None:
+            yield from range(batch_size, n_samples - 1, batch_size)
+        else:
+            last = 0  # one behind, as what is left after the last one decides
+            for end in _ends_of_weighted(batch_size, sample_weight):
+                if last:
+                    yield last
+                last = end
+            if last and sample_weight[last:].sum() > 1 + WEIGHT_ROUNDING:
+                yield last
+    yield n_samples
+
+
+def _ends_of_weighted(batch_size: int, sample_weight: Floats) -> Iterator[int]:
     # A chunk at a time: an index of all rows would be as large as a column.
     n_rows = int(np.count_nonzero(sample_weight))
     ends = iter(range(batch_size, n_rows - 1, batch_size))
     end = next(ends, None)
     seen = 0
-    for (chunk,) in blocks((n_samples,)):
+    for (chunk,) in blocks(sample_weight.shape):
         rows = chunk.start + np.flatnonzero(sample_weight[chunk])
         while end is not None and end < seen + len(rows):
             yield int(rows[end - seen])
@@ -167,40 +230,52 @@ def saturate(var: Floats) -> Floats:
     return np.fmin(var, _LARGEST)
 
 
-Rows = Iterator[tuple[NDArray[Any], Floats | None]]
+def _of_2d(X: NDArray[Any], weight: Floats | None) -> Moments:
+    if X.size <= kernels.BLOCK_VALUES:
+        return _of_block(X, weight)
+    n_rows = max(1, kernels.BLOCK_VALUES // X.shape[1])
+    bounds = np.append(np.arange(0, len(X), n_rows), len(X))
+    n_together = max(1, _STACK_VALUES // X.shape[1])
+    return _of_all(
+        _of_stretches(X, bounds[i : i + n_together + 1], weight)
+        for i in range(0, len(bounds) - 1, n_together)
+    )
 
 
-def _rows_of_2d(X: NDArray[Any], sample_weight: Floats | None) -> Rows:
-    for index in blocks(X.shape):
-        yield X[index], None if sample_weight is None else sample_weight[index[0]]
+def _of_stretches(X: NDArray[Any], bounds: Bounds, weight: Floats | None) -> Moments:
+    """Moments of stretches of rows none of which is too long for a kernel."""
+    if weight is None:
+        n_samples = np.diff(bounds).astype(np.float64)
+    else:
+        n_samples = np.add.reduceat(weight[: bounds[-1]], bounds[:-1])
+    return Moments(n_samples[:, None], *kernels.moments(X, bounds, weight))
 
 
-def _rows_of_3d(X: NDArray[Any], sample_weight: Floats | None) -> Rows:
-    """Every time point of every sample as a row of channels."""
+def _of_block(block: NDArray[Any], weight: Floats | None) -> Moments:
+    """Moments of rows few enough for one block."""
+    if weight is None:
+        n_samples = float(len(block))
+    else:
+        if not weight.all():
+            block, weight = block[weight > 0], weight[weight > 0]
+        n_samples = float(weight.sum())
+    return Moments(n_samples, *kernels.block_moments(block, weight))
+
+
+def _of_3d(X: NDArray[Any], weight: Floats | None) -> Moments:
+    """Moments of the channels: every time point of every sample is a row."""
+    return _of_all(_stack([part]) for part in _parts_of_3d(X, weight))
+
+
+def _parts_of_3d(X: NDArray[Any], sample_weight: Floats | None) -> Iterator[Moments]:
     for index in blocks(X.shape):
         block = X[index].transpose(0, 2, 1)
         weight = None
         if sample_weight is not None:
             weight = np.repeat(sample_weight[index[0]], block.shape[1])
-        yield block.reshape(-1, X.shape[1]), weight
-
-
-def _of_blocks(rows: Rows) -> Moments:
-    total: Moments | None = None
-    scratch: Floats | None = None
-    for block, weight in rows:
-        if scratch is None:
-            scratch = np.empty(block.shape)
-        if weight is not None and not weight.all():
-            block, weight = block[weight > 0], weight[weight > 0]
-        if not len(block):
-            continue
-        n_samples = float(len(block) if weight is None else weight.sum())
-        count, shift, residual, squares = block_moments(block, weight, scratch)
-        part = Moments(n_samples, count, *_two_sum(shift, residual), squares)
-        total = part if total is None else _merge(total, part)
-    assert total is not None, "no row of positive weight"
-    return total
+            if not weight.any():
+                continue
+        yield _of_block(block.reshape(-1, X.shape[1]), weight)
 
 
 def _of_sparse(X: Any, sample_weight: Floats | None) -> Moments:
@@ -249,9 +324,7 @@ def _of_sparse(X: Any, sample_weight: Floats | None) -> Moments:
     deviations = values - shift[features]
     residual = (sums(weight * deviations) - zeros * shift) / divisor
     squares = sums(weight * deviations**2) + zeros * shift**2 - count * residual**2
-    return Moments(
-        n_samples, count, *_two_sum(shift, residual), np.maximum(squares, 0.0)
-    )
+    return Moments(n_samples, count, shift, residual, np.maximum(squares, 0.0))
 
 
 def _stored(X: Any) -> tuple[Floats, NDArray[np.integer], NDArray[np.integer]]:
@@ -261,26 +334,71 @@ def _stored(X: Any) -> tuple[Floats, NDArray[np.integer], NDArray[np.integer]]:
     return X.data.astype(np.float64, copy=False), rows, features
 
 
-def _merge(a: Moments, b: Moments) -> Moments:
-    """Moments of two sets of rows together.
+def _of_all(stacks: Iterator[Moments]) -> Moments:
+    """Moments of all rows of several stacks together."""
+    total: Moments | None = None
+    for stack in stacks:
+        total = _merge(stack if total is None else _concatenate([total, stack]))
+    assert total is not None, "no row of positive weight"
+    n_samples, count = np.asarray(total.n_samples), np.asarray(total.count)
+    return Moments(
+        float(n_samples[0, 0]),
+        float(count[0, 0]) if count.shape[1] == 1 else count[0],
+        total.shift[0],
+        total.residual[0],
+        total.squares[0],
+    )
 
-    Chan, Golub and LeVeque (1983), eq. 1.5, on means of two doubles.
+
+def _merge(stack: Moments) -> Moments:
+    """A stack of one: the moments of all rows of a stack together.
+
+    Chan, Golub and LeVeque (1983), eq. 1.5, for any number of sets of rows and
+    on means of two doubles.
     """
-    count = a.count + b.count
-    share = b.count / np.maximum(count, SMALLEST)
-    delta = (b.mean - a.mean) + (b.mean_low - a.mean_low)
-    mean, mean_low = _two_sum(a.mean, a.mean_low + delta * share)
-    squares = a.squares + b.squares + delta * delta * (a.count * share)
-    if np.ndim(a.count) or np.ndim(b.count):
-        # Where a has nothing, all of b, its low part too.
-        nothing = np.asarray(a.count) == 0
-        mean = np.where(nothing, b.mean, mean)
-        mean_low = np.where(nothing, b.mean_low, mean_low)
-    return Moments(a.n_samples + b.n_samples, count, mean, mean_low, squares)
+    count = np.asarray(stack.count)
+    total = count.sum(axis=0)
+    # Deviations from a mean that was observed, lest the rest lose their digits.
+    first = np.broadcast_to((count > 0).argmax(axis=0), stack.shift.shape[1:])
+    index = first, np.arange(len(first))
+    shift, residual = stack.shift[index], stack.residual[index]
+    delta = (stack.shift - shift) + (stack.residual - residual)
+    step = (count / np.maximum(total, SMALLEST) * delta).sum(axis=0)
+    delta -= step
+    squares = stack.squares.sum(axis=0) + (count * delta * delta).sum(axis=0)
+    n_samples = np.asarray(stack.n_samples).sum(axis=0)
+    return Moments(
+        n_samples[None],
+        total[None],
+        shift[None],
+        (residual + step)[None],
+        squares[None],
+    )
 
 
-def _two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """``a + b`` as a rounded sum and its rounding error (Knuth's TwoSum)."""
-    total = a + b
-    b_part = total - a
-    return total, (a - (total - b_part)) + (b - b_part)
+def _stack(batches: list[Moments]) -> Moments:
+    """Several mini-batches with a first axis."""
+    return _concatenate(
+        [
+            Moments(
+                np.reshape(batch.n_samples, (1, 1)),
+                np.reshape(batch.count, (1, -1)),
+                batch.shift[None],
+                batch.residual[None],
+                batch.squares[None],
+            )
+            for batch in batches
+        ]
+    )
+
+
+def _concatenate(stacks: list[Moments]) -> Moments:
+    width = max(np.shape(stack.count)[1] for stack in stacks)
+    counts = [np.asarray(stack.count) for stack in stacks]
+    return Moments(
+        np.concatenate([np.asarray(stack.n_samples) for stack in stacks]),
+        np.concatenate([np.broadcast_to(c, (len(c), width)) for c in counts]),
+        np.concatenate([stack.shift for stack in stacks]),
+        np.concatenate([stack.residual for stack in stacks]),
+        np.concatenate([stack.squares for stack in stacks]),
+    )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy import sparse
 
-from sk_batchnorm._kernels.numpy import Floats, blocks, centre_and_scale
+from sk_batchnorm._kernels.numpy import Floats, centre_and_scale, refuse_infinity
 
 
 def scale_of(var: Floats, eps: float, weight: Floats | None) -> Floats:
@@ -79,35 +79,21 @@ n_timepoints), or CSR or CSC of shape (n_samples, n_features)
     Returns
     -------
     What X is, float32 or float64
+
+    Raises
+    ------
+    ValueError
+        If X contains infinity. X is then as it was.
     """
     # A warning that is an error must not stop half-way through X.
     with np.errstate(all="ignore"):
         if sparse.issparse(X):
+            refuse_infinity(X.data)
             return _scale_sparse(X, scale, copy=copy)
-        return _normalize_dense(X, centre, scale, offset, _output(X, copy=copy))
-
-
-def _normalize_dense(
-    X: NDArray[Any],
-    centre: Floats | None,
-    scale: Floats,
-    offset: Floats | None,
-    out: NDArray[np.floating],
-) -> NDArray[np.floating]:
-    if X.ndim == 3:
-        centre = None if centre is None else centre[:, None]
-        scale = scale[:, None]
-        offset = None if offset is None else offset[:, None]
-    scratch = None
-    for index in blocks(X.shape):
-        block = X[index]
-        if out.dtype != np.float64:
-            if scratch is None:
-                scratch = np.empty(block.shape)
-            part = scratch[tuple(map(slice, block.shape))]
-            centre_and_scale(block, centre, scale, offset, out[index], part)
-        else:
-            centre_and_scale(block, centre, scale, offset, out[index], None)
+        out = _output(X, copy=copy)
+        if out is X:
+            refuse_infinity(X)  # before the first value is overwritten
+        centre_and_scale(X, centre, scale, offset, out)
     return out
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_batchnorm._kernels.numpy import Floats, all_finite
+from sk_batchnorm._kernels.numpy import SMALLEST, Floats, all_finite
 from sk_batchnorm._moments import WEIGHT_ROUNDING, Moments, saturate
 
 # A number of mini-batches, or one for each feature.
@@ -32,7 +32,7 @@ class RunningStats:
     ----------
     mean, var : ndarray of shape (n_features,)
     num_batches : int, or ndarray of shape (n_features,)
-        Mini-batches since the start; an array once missing values have made
+        Mini-batches since the start; an array where missing values have made
         the features differ.
     """
 
@@ -77,17 +77,74 @@ class RunningStats:
         """
         within = variance == "within"
         if not _is_enough(batch.n_samples, within):
-            raise ValueError(_too_few(batch.n_samples, within))
-        var = batch.unbiased_variance if within else batch.biased_variance
+            raise ValueError(_too_few(float(batch.n_samples), within))
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            mean = batch.mean
+            var = batch.unbiased_variance if within else batch.biased_variance
         enough = _is_enough(batch.count, within)
         if enough is True or np.all(enough):
-            return cls(batch.mean, var, 1)
-        if not np.any(enough):
-            return cls.start(len(var))
+            return cls(mean, var, 1)
         return cls(
-            np.where(enough, batch.mean, 0.0),
+            np.where(enough, mean, 0.0),
             np.where(enough, var, 1.0),
-            np.asarray(enough).astype(np.int64),
+            _count(np.atleast_1d(enough).astype(np.int64)),
+        )
+
+    @classmethod
+    def of_stretch(
+        cls, batches: Moments, *, momentum: float | None, variance: str
+    ) -> RunningStats:
+        """Statistics of consecutive mini-batches, with bias correction.
+
+        What a step for each would give, in closed form: the average of the
+        mini-batches in which the newest weighs most.
+
+        Parameters
+        ----------
+        batches : Moments
+            Of several mini-batches, with a first axis.
+        momentum : float in [0, 1] or None
+        variance : {"within", "total"}
+
+        Returns
+        -------
+        RunningStats
+
+        Raises
+        ------
+        ValueError
+            If a mini-batch has too few samples, missing values included.
+        """
+        within = variance == "within"
+        n_samples = np.ravel(batches.n_samples)
+        too_few = ~np.asarray(_is_enough(n_samples, within))
+        if too_few.any():
+            raise ValueError(_too_few(float(n_samples[too_few][0]), within))
+        enough = np.asarray(_is_enough(np.asarray(batches.count), within))
+        num_batches = enough.sum(axis=0)
+        newer = enough[::-1].cumsum(axis=0)[::-1] - enough
+        share = enough * _decay(newer, momentum)
+        share /= np.maximum(share.sum(axis=0), SMALLEST)
+
+        newest = len(enough) - 1 - enough[::-1].argmax(axis=0)
+        newest = np.broadcast_to(newest, batches.shift.shape[1:])
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            var = batches.unbiased_variance if within else batches.biased_variance
+            var = np.where(enough, var, 0.0)
+            # From the newest mean, so that a constant stays what it is.
+            mean = batches.mean[newest, np.arange(len(newest))]
+            deviations = np.where(enough, batches.mean - mean, 0.0)
+            residual = (share * deviations).sum(axis=0)
+            mean, var = mean + residual, (share * var).sum(axis=0)
+            if not within:
+                deviations -= residual
+                # Grouped so that what has no share is 0 however far away.
+                var += ((share * deviations) * deviations).sum(axis=0)
+        observed = num_batches > 0
+        return cls(
+            np.where(observed, mean, 0.0),
+            np.where(observed, saturate(var), 1.0),
+            _count(num_batches),
         )
 
     def step(
@@ -168,7 +225,17 @@ class RunningStats:
                 f"The mean of feature {feature} overflows float64. Scale the "
                 "feature down before it gets here."
             )
-        return RunningStats(mean, saturate(var), self.num_batches + later.num_batches)
+        num_batches = self.num_batches + later.num_batches
+        if isinstance(num_batches, np.ndarray):
+            num_batches = _count(num_batches)
+        return RunningStats(mean, saturate(var), num_batches)
+
+
+def _count(num_batches: NDArray[np.int64]) -> Count:
+    """One number of mini-batches where the features agree."""
+    if (num_batches == num_batches[0]).all():
+        return int(num_batches[0])
+    return num_batches
 
 
 def averaging_factor(
@@ -218,6 +285,18 @@ def _weight(n_batches: Any, momentum: float | None) -> Any:
         # Of one mini-batch it is the momentum, to the last bit.
         return n_batches * float(momentum)
     return 1.0 if momentum == 1 else -expm1(n_batches * log1p(-momentum))
+
+
+def _decay(newer: NDArray[np.int64], momentum: float | None) -> Floats:
+    """Weight of a mini-batch that has so many newer ones, (1 - momentum)**n."""
+    if momentum is None:
+        return np.ones(newer.shape)
+    decay: Floats
+    if momentum == 1:
+        decay = (newer == 0).astype(np.float64)
+    else:
+        decay = np.exp(newer * log1p(-momentum))
+    return decay
 
 
 def _within(

@@ -22,8 +22,8 @@ from sklearn.utils.validation import (
 )
 
 from sk_batchnorm._compat import Interval, StrOptions, check_parameters
-from sk_batchnorm._kernels.numpy import Floats, refuse_infinity
-from sk_batchnorm._moments import cut, moments
+from sk_batchnorm._kernels.numpy import Floats
+from sk_batchnorm._moments import batch_moments, cut, moments
 from sk_batchnorm._normalize import inverse_scale_of, normalize, scale_of
 from sk_batchnorm._running_stats import Count, RunningStats
 
@@ -277,8 +277,9 @@ default=None
 
         X is cut, in order, into mini-batches of `batch_size` rows (a last one
         of a single row, or of no more weight, joins the one before it), which
-        are learned one after the other with bias correction. So the last rows weigh most; pass
-        ``batch_size=None`` or ``momentum=None`` for data in no order of time.
+        are learned one after the other with bias correction. So the last rows
+        weigh most; pass ``batch_size=None`` or ``momentum=None`` for data in no
+        order of time.
         For ``variance="within"`` and a momentum above 0 this is where a PyTorch
         layer arrives when it repeats the same mini-batches for ever.
 
@@ -316,16 +317,12 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         stats = learned._running_stats
         if sparse.issparse(X) and self.batch_size is not None:
             X = X.tocsr()  # rows of CSC can't be cut out without a search
-        for rows in cut(X.shape[0], self.batch_size, weight):
-            # What infinity there is, moments refuses.
-            batch = moments(X[rows], None if weight is None else weight[rows])
+        rule: dict[str, Any] = {"momentum": self.momentum, "variance": self.variance}
+        for bounds in cut(X.shape, self.batch_size, weight):
+            batches = batch_moments(X, bounds, weight)  # and refuse infinity
             if stats is not None:
-                stats = stats.step(
-                    batch,
-                    momentum=self.momentum,
-                    variance=self.variance,
-                    bias_correction=True,
-                )
+                stretch = RunningStats.of_stretch(batches, **rule)
+                stats = stats.then(stretch, **rule, bias_correction=True)
         learned._warn_of_unobserved(stats)
         learned._running_stats = stats
         return self._become(learned)
@@ -407,12 +404,12 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         if sparse.issparse(X) and bias is not None and bias.any():
             raise ValueError(_BIAS_ON_SPARSE)
         if stats is not None:
-            _refuse_infinity(X)
             mean, var = stats.mean, stats.var
         else:
             _check_two_samples("transform with track_running_stats=False", X, None)
             batch = moments(X)
-            mean, var = batch.mean, batch.biased_variance
+            with np.errstate(all="ignore"):
+                mean, var = batch.mean, batch.biased_variance
         return normalize(
             X,
             mean if self.with_mean else None,
@@ -459,7 +456,6 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 "inverse_transform can't undo a weight_ of 0, which feature "
                 f"{', '.join(map(str, names))} has."
             )
-        _refuse_infinity(X)
         if sparse.issparse(X) and bias is not None and bias.any():
             raise ValueError(_BIAS_ON_SPARSE)
         return normalize(
@@ -790,10 +786,6 @@ def _refuse_mask(X: Any) -> None:
             "X is a masked array, whose mask would be lost. Fill the masked values "
             "with NaN, which stands for missing values: X.filled(np.nan)."
         )
-
-
-def _refuse_infinity(X: Any) -> None:
-    refuse_infinity(X.data if sparse.issparse(X) else X)
 
 
 def _check_two_samples(caller: str, X: Any, weight: Floats | None) -> None:

@@ -37,9 +37,7 @@ def test_constant_block_has_exactly_its_value_and_no_deviation(value, n_rows, se
     weight = np.random.default_rng(seed).uniform(0.1, 5.0, n_rows)
     for w in (None, weight):
         with np.errstate(over="ignore"):
-            _, shift, residual, squares = kernels.block_moments(
-                block, w, np.empty((n_rows, 2))
-            )
+            _, shift, residual, squares = kernels.block_moments(block, w)
         assert_array_equal(shift + residual, [value, value])
         assert_array_equal(squares, [0.0, 0.0])
 
@@ -47,7 +45,7 @@ def test_constant_block_has_exactly_its_value_and_no_deviation(value, n_rows, se
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int8, np.int64, bool])
 def test_block_moments_takes_any_real_dtype_as_its_float64(dtype):
     block = np.random.default_rng(0).integers(0, 2, (50, 3)).astype(dtype)
-    expected = kernels.block_moments(block.astype(float), None, np.empty((50, 3)))
-    actual = kernels.block_moments(block, None, np.empty((50, 3)))
+    expected = kernels.block_moments(block.astype(float), None)
+    actual = kernels.block_moments(block, None)
     for a, e in zip(actual, expected, strict=True):
         assert_array_equal(a, e)

@@ -1,6 +1,7 @@
 """What one mini-batch says, against exact rational arithmetic."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -115,15 +116,24 @@ def test_what_overflows_is_the_largest_double():
     assert_array_equal(saturate(values), [1.0, LARGEST, LARGEST, 0.0])
 
 
+def joined(stretches):
+    """Bounds that go on where those before have ended, as one list."""
+    bounds = [0]
+    for stretch in stretches:
+        assert stretch[0] == bounds[-1]
+        bounds += stretch[1:].tolist()
+    return bounds
+
+
 def test_mini_batches_end_where_they_should_beyond_many_rows_of_weight_zero():
     n_rows = 200_000
     weight = np.ones(n_rows)
     weight[np.random.default_rng(0).random(n_rows) < 0.6] = 0.0
     weight[:70_000] = 0.0
     there = np.flatnonzero(weight)
-    batches = list(cut(n_rows, 1000, weight))
-    ends = [batch.stop for batch in batches[:-1]]
-    assert ends == [there[k] for k in range(1000, len(there) - 1, 1000)]
+    bounds = joined(cut((n_rows, 1000), 1000, weight))
+    expected = [there[k] for k in range(1000, len(there) - 1, 1000)]
+    assert bounds == [0, *expected, n_rows]
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -147,10 +157,10 @@ def test_cut_covers_every_row_once_in_order(n_samples, batch_size, seed):
         weight = np.random.default_rng(seed).integers(0, 2, n_samples).astype(float)
         weight[0] = 1.0
     there = np.ones(n_samples) if weight is None else weight
-    batches = list(cut(n_samples, batch_size, weight))
-    assert [s.start for s in batches] == [0] + [s.stop for s in batches[:-1]]
-    assert batches[-1].stop == n_samples
-    sizes = [int(there[s].sum()) for s in batches]
+    bounds = joined(cut((n_samples, 3), batch_size, weight))
+    assert (bounds[0], bounds[-1]) == (0, n_samples)
+    assert (np.diff(bounds) > 0).all()
+    sizes = [int(there[a:b].sum()) for a, b in pairwise(bounds)]
     if batch_size is None:
         assert len(sizes) == 1
     else:

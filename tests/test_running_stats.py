@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sk_batchnorm._moments import moments
+from sk_batchnorm._moments import batch_moments, moments
 from sk_batchnorm._running_stats import RunningStats, averaging_factor
 
 momenta = st.floats(0, 1)
@@ -252,6 +252,65 @@ def test_stretches_compose_to_the_stream(
         assert_allclose(joined.mean, whole.mean, rtol=1e-11, atol=1e-12)
         assert_allclose(joined.var, whole.var, rtol=1e-11, atol=1e-12)
         assert_array_equal(joined.num_batches, whole.num_batches)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_batches=st.integers(1, 40),
+    gaps=st.booleans(),
+    weighted=st.booleans(),
+    momentum=rules["momentum"],
+    variance=rules["variance"],
+)
+def test_a_stretch_in_closed_form_is_the_steps_one_by_one(
+    seed, n_batches, gaps, weighted, momentum, variance
+):
+    rng = np.random.default_rng(seed)
+    X = rng.normal([3.0, 1e3, 0.0], [2.0, 1.0, 1e-3], (5 * n_batches, 3))
+    X[:, 2] = 0.1  # constant
+    if gaps:
+        X[rng.random(X.shape) < 0.5] = np.nan
+    weight = rng.integers(1, 4, len(X)) * 1.0 if weighted else None
+    bounds = np.arange(0, len(X) + 1, 5)
+    rule = {"momentum": momentum, "variance": variance}
+    one_by_one = RunningStats.start(3)
+    for rows in map(slice, bounds, bounds[1:]):
+        batch = moments(X[rows], None if weight is None else weight[rows])
+        one_by_one = one_by_one.step(batch, **rule, bias_correction=True)
+    together = RunningStats.of_stretch(batch_moments(X, bounds, weight), **rule)
+    together = RunningStats.start(3).then(together, **rule, bias_correction=True)
+    assert_allclose(together.mean, one_by_one.mean, rtol=1e-14, atol=1e-14)
+    # A difference of means of 1e3 is known to 1e-13.
+    assert_allclose(together.var, one_by_one.var, rtol=1e-12, atol=1e-12)
+    assert type(together.num_batches) is type(one_by_one.num_batches)
+    assert_array_equal(together.num_batches, one_by_one.num_batches)
+    if (
+        together.num_batches
+        if isinstance(together.num_batches, int)
+        else (together.num_batches[2])
+    ):
+        assert together.mean[2] == 0.1
+        assert together.var[2] == 0.0
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.1, 1.0, None])
+@pytest.mark.parametrize("variance", ["within", "total"])
+def test_a_stretch_of_values_of_1e300(momentum, variance):
+    X = np.full((400, 2), 1e300)
+    X[::3, 1] = -1e300
+    rule = {"momentum": momentum, "variance": variance}
+    stretch = RunningStats.of_stretch(batch_moments(X, np.arange(0, 401, 4)), **rule)
+    assert (stretch.mean[0], stretch.var[0]) == (1e300, 0.0)
+    assert abs(stretch.mean[1]) < 1e300
+    assert 1e307 < stretch.var[1] < np.inf
+    calm = X.copy()
+    calm[-4:] = [[1.0, 2.0], [3.0, 4.0], [1.0, 2.0], [3.0, 4.0]]
+    if momentum == 1:
+        last = RunningStats.of_stretch(
+            batch_moments(calm, np.arange(0, 401, 4)), **rule
+        )
+        assert_array_equal(last.mean, [2.0, 3.0])
+        assert_allclose(last.var, 4 / 3 if variance == "within" else 1.0)
 
 
 def test_a_million_steps_drift_by_no_more_than_rounding():

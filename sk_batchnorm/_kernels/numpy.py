@@ -7,9 +7,10 @@ of float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from math import isfinite, prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 # Half a megabyte of float64: fits the L2 cache of current cores with room for
 # the block it was read from.
 BLOCK_VALUES = 65_536
+
+# Values that keep NumPy's inner loop busy.
+_LONG_ROW = 2048
 
 # Divides nothing, a sum of 0, where nothing was observed.
 SMALLEST = np.finfo(np.float64).tiny
@@ -38,6 +42,7 @@ def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
         Index of a block. The first one is the largest.
     """
     n_rows = max(1, BLOCK_VALUES // max(1, prod(shape[1:])))
+    n_rows = 1 << n_rows.bit_length() - 1  # see _rows_together
     n_times = shape[2] if len(shape) == 3 else 1
     step = min(n_times, max(1, BLOCK_VALUES // shape[1])) if n_times > 1 else 1
     for row in range(0, shape[0], n_rows):
@@ -50,15 +55,74 @@ def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
                 yield rows, slice(None), times
 
 
+def moments(
+    X: NDArray[Any], bounds: NDArray[np.int64], weight: Floats | None
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Count, mean and squared deviations of consecutive stretches of rows.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Numbers of any real dtype; NaN is a missing value.
+    bounds : ndarray of shape (n_stretches + 1,)
+        Stretch k holds the rows from ``bounds[k]`` up to ``bounds[k + 1]``, no
+        more than fit a block.
+    weight : ndarray of shape (n_samples,) or None
+        Frequency weights, 0 or more; None is 1 for every row.
+
+    Returns
+    -------
+    count : ndarray of shape (n_stretches, 1), or (n_stretches, n_features) \
+where values are missing
+        Number of observed values, or sum of their weights.
+    shift, residual : ndarray of shape (n_stretches, n_features)
+        The mean is ``shift + residual``; the sum of the two carries about
+        twice the digits of either. 0 where nothing was observed.
+    squares : ndarray of shape (n_stretches, n_features)
+        Sum of squared deviations from the mean.
+
+    Raises
+    ------
+    ValueError
+        If a row of positive weight contains infinity.
+    """
+    shape = (len(bounds) - 1, X.shape[1])
+    counts: list[float | Floats] = []
+    shift, residual, squares = np.zeros((3, *shape))
+    scratch = np.empty((int(np.diff(bounds).max()), X.shape[1]))
+    near = None
+    for k in range(shape[0]):
+        block, own = X[bounds[k] : bounds[k + 1]], None
+        if weight is not None:
+            own = weight[bounds[k] : bounds[k + 1]]
+            if not own.all():
+                block, own = block[own > 0], own[own > 0]
+            if not len(block):
+                counts.append(0.0)
+                continue
+        count, shift[k], residual[k], squares[k] = block_moments(
+            block, own, near, scratch
+        )
+        near = shift[k]
+        counts.append(count)
+    width = max(map(np.size, counts))
+    count = np.array([np.broadcast_to(count, width) for count in counts])
+    return count, shift, residual, squares
+
+
 def block_moments(
-    block: NDArray[Any], weight: Floats | None, scratch: Floats
+    block: NDArray[Any],
+    weight: Floats | None = None,
+    near: Floats | None = None,
+    scratch: Floats | None = None,
 ) -> tuple[float | Floats, Floats, Floats, Floats]:
-    """Count, mean and squared deviations of one block, by two passes.
+    """Count, mean and squared deviations of one block.
 
     This is the corrected two-pass algorithm of Chan, Golub and LeVeque
     (1983), "Algorithms for computing the sample variance", eq. 1.7: the first
     pass finds a value close to the mean, the second sums the deviations from
-    it and their squares.
+    it and their squares. Where such a value is known, from the block before,
+    one pass is enough.
 
     Parameters
     ----------
@@ -66,18 +130,16 @@ def block_moments(
         Numbers of any real dtype; NaN is a missing value.
     weight : ndarray of shape (n_rows,) or None
         Positive frequency weights; None is 1 for every row.
-    scratch : ndarray of shape (>= n_rows, n_features)
+    near : ndarray of shape (n_features,) or None
+        What is perhaps close to the mean.
+    scratch : ndarray of shape (>= n_rows, n_features) or None
         C-ordered float64 work space, overwritten.
 
     Returns
     -------
     count : float, or ndarray of shape (n_features,) where values are missing
-        Number of observed values, or sum of their weights.
-    shift, residual : ndarray of shape (n_features,)
-        The mean is ``shift + residual``; the sum of the two carries about
-        twice the digits of either. 0 where nothing was observed.
-    squares : ndarray of shape (n_features,)
-        Sum of squared deviations from the mean.
+    shift, residual, squares : ndarray of shape (n_features,)
+        As for :func:`moments`.
 
     Raises
     ------
@@ -85,82 +147,171 @@ def block_moments(
         If the block contains infinity.
     """
     n_rows = block.shape[0]
-    scratch = scratch[:n_rows]
-    count: float | Floats
+    scratch = np.empty(block.shape) if scratch is None else scratch[:n_rows]
     if weight is None:
         weight, count = np.ones(n_rows), float(n_rows)
     else:
         count = float(weight.sum())
-
-    values: Floats = scratch
-    if block.dtype == np.float64:
-        values = block
-    else:
-        np.copyto(scratch, block, casting="same_kind")
-    sums = weight @ values
-    first = values[0]
-    missing = None
-    if not all_finite(sums):
-        refuse_infinity(block)
-        missing = np.isnan(values)
-        # The first observed value of each feature, if it has one.
-        first = values[missing.argmin(axis=0), np.arange(values.shape[1])]
-        first = np.where(np.isnan(first), 0.0, first)
-        np.copyto(scratch, values)
-        scratch[missing] = 0.0
+    if near is not None:
+        result = _moments_near(near, block, weight, count, scratch)
+        if result is not None:
+            return result
+    values = block
+    if block.dtype != np.float64:
         values = scratch
-        count = weight @ ~missing
-        sums = weight @ values
-    shift = sums / np.maximum(count, SMALLEST)
+        np.copyto(values, block, casting="same_kind")
+    near = (weight @ values) / count
+    result = _moments_near(near, values, weight, count, scratch)
+    return result or _careful_moments(block, weight, scratch)
 
-    # Any shift near the mean will do. One of the block's own values, where it
-    # is within rounding of the mean, makes all deviations of a constant column
-    # exactly 0.
+
+def _moments_near(
+    shift: Floats, block: NDArray[Any], weight: Floats, count: float, scratch: Floats
+) -> tuple[float, Floats, Floats, Floats] | None:
+    """Moments from the deviations from a value near the mean, or None.
+
+    Near means within 0.7 standard deviations: then the correction takes no more
+    than half of the squares away, which costs one bit. None also where a value
+    is missing or infinite, or a square is.
+    """
+    _subtract(block, shift, out=scratch)
+    sums = weight @ scratch
+    np.multiply(scratch, scratch, out=scratch)
+    squares = weight @ scratch
+    residual = sums / count
+    correction = sums * residual
+    if not (all_finite(squares) and (correction <= 0.5 * squares).all()):
+        return None
+    return count, shift, residual, squares - correction
+
+
+def _careful_moments(
+    block: NDArray[Any], weight: Floats, scratch: Floats
+) -> tuple[float | Floats, Floats, Floats, Floats]:
+    """Moments where values are missing, overflow or hardly differ."""
+    refuse_infinity(block)
+    n_rows = block.shape[0]
+    np.copyto(scratch, block, casting="same_kind")
+    count: float | Floats = float(weight.sum())
+    missing = np.isnan(scratch)
+    first = scratch[0]
+    if missing.any():
+        # The first observed value of each feature, if it has one.
+        first = scratch[missing.argmin(axis=0), np.arange(block.shape[1])]
+        first = np.where(np.isnan(first), 0.0, first)
+        scratch[missing] = 0.0
+        count = weight @ ~missing
+    divisor = np.maximum(count, SMALLEST)
+    shift = (weight @ scratch) / divisor
+
+    # One of the block's own values, where it is within rounding of the mean,
+    # makes all deviations of a constant column exactly 0.
     rounding = 2 * n_rows * np.finfo(np.float64).eps
     shift = np.where(np.abs(first - shift) <= rounding * np.abs(first), first, shift)
 
-    deviations = np.subtract(values, shift, out=scratch)
-    if missing is not None:
-        deviations[missing] = 0.0
-    residual = (weight @ deviations) / np.maximum(count, SMALLEST)
+    deviations = np.subtract(scratch, shift, out=scratch)
+    deviations[missing] = 0.0
+    residual = (weight @ deviations) / divisor
     np.multiply(deviations, deviations, out=deviations)
     squares = (weight @ deviations) - count * residual * residual
     return count, shift, residual, np.maximum(squares, 0.0)
 
 
+def _subtract(block: NDArray[Any], row: Floats, out: NDArray[Any]) -> None:
+    """Subtract a row from each row of a block."""
+    together = _rows_together(block, out) if block.size > _LONG_ROW else 1
+    if together > 1:
+        wide = (len(block) // together, -1)
+        block, row, out = block.reshape(wide), np.tile(row, together), out.reshape(wide)
+    np.subtract(block, row, out=out, casting="same_kind")
+
+
+def _rows_together(block: NDArray[Any], out: NDArray[Any]) -> int:
+    """Rows that may be seen as one long row, a power of 2.
+
+    NumPy's inner loop runs along a row; where rows are short, one of several
+    rows laid end to end saves most of the loop's overhead.
+    """
+    n_rows, width = len(block), int(block.shape[1])
+    if not (block.flags.c_contiguous and out.flags.c_contiguous):
+        return 1
+    together = n_rows & -n_rows  # the largest power of 2 that divides n_rows
+    while together * width > _LONG_ROW:
+        together //= 2
+    return max(1, together)
+
+
+class _Rows(NamedTuple):
+    """What each row of X meets in turn."""
+
+    centre: Floats | None
+    scale: Floats
+    offset: Floats | None
+
+    def map(self, function: Callable[[Floats], Floats]) -> _Rows:
+        return _Rows(
+            None if self.centre is None else function(self.centre),
+            function(self.scale),
+            None if self.offset is None else function(self.offset),
+        )
+
+
 def centre_and_scale(
-    block: NDArray[Any],
+    X: NDArray[Any],
     centre: Floats | None,
     scale: Floats,
     offset: Floats | None,
     out: NDArray[np.floating],
-    scratch: Floats | None,
 ) -> None:
-    """Write ``(block - centre) * scale + offset`` into ``out``.
+    """Write ``(X - centre) * scale + offset`` into ``out``.
 
     Computed in float64 and rounded once to the dtype of ``out``.
 
     Parameters
     ----------
-    block : ndarray
+    X : ndarray of shape (n_samples, n_features) or (n_samples, n_channels, \
+n_timepoints)
         Numbers of any real dtype.
-    centre, scale, offset : ndarray that broadcasts against block
-        None, for centre and offset, stands for 0 and costs nothing.
-    out : ndarray of the shape of block
-        float32 or float64; may be ``block`` itself.
-    scratch : ndarray of the shape of block, or None
-        float64 work space; not needed where ``out`` is float64.
+    centre, offset : ndarray of shape (n_features,) or None
+        None stands for 0 and costs nothing.
+    scale : ndarray of shape (n_features,)
+    out : ndarray of the shape of X
+        float32 or float64; may be X itself.
+
+    Raises
+    ------
+    ValueError
+        If X contains infinity. Then a part of ``out`` has been written.
     """
-    work: NDArray[Any] = out if scratch is None else scratch
-    if centre is None:
-        np.multiply(block, scale, out=work, casting="same_kind")
-    else:
-        np.subtract(block, centre, out=work, casting="same_kind")
-        np.multiply(work, scale, out=work)
-    if offset is not None:
-        np.add(work, offset, out=work)
-    if work is not out:
-        np.copyto(out, work, casting="same_kind")
+    rows = _Rows(centre, scale, offset)
+    if X.ndim == 3:
+        rows = rows.map(lambda row: row[:, None])
+    together = 1
+    scratch = np.empty(0)
+    for index in blocks(X.shape):
+        block, target = X[index], out[index]
+        refuse_infinity(block)
+        if X.ndim == 2 and X.size > _LONG_ROW:
+            # Several rows laid end to end, see _rows_together.
+            if together != (together := _rows_together(block, target)):
+                tiles = partial(np.tile, reps=together)
+                rows = _Rows(centre, scale, offset).map(tiles)
+            wide = (len(block) // together, together * X.shape[1])
+            block, target = block.reshape(wide), target.reshape(wide)
+        work: NDArray[Any] = target
+        if out.dtype != np.float64:
+            if scratch.size < block.size:
+                scratch = np.empty(block.size)
+            work = scratch[: block.size].reshape(block.shape)
+        if rows.centre is None:
+            np.multiply(block, rows.scale, out=work, casting="same_kind")
+        else:
+            np.subtract(block, rows.centre, out=work, casting="same_kind")
+            np.multiply(work, rows.scale, out=work)
+        if rows.offset is not None:
+            np.add(work, rows.offset, out=work)
+        if work is not target:
+            np.copyto(target, work, casting="same_kind")
 
 
 def all_finite(values: NDArray[np.floating]) -> bool:
@@ -186,8 +337,8 @@ def refuse_infinity(X: NDArray[Any]) -> None:
     if X.dtype.kind != "f":
         return
     with np.errstate(over="ignore", invalid="ignore"):
-        small = X.size <= BLOCK_VALUES and X.flags.c_contiguous
-        if small and all_finite(X.reshape(-1)):
+        # BLAS would wake its threads for more.
+        if X.size <= _LONG_ROW and X.flags.c_contiguous and all_finite(X.reshape(-1)):
             return
         for index in blocks(X.shape):
             block = X[index]
