@@ -289,7 +289,9 @@ def _of_sparse(X: Any, sample_weight: Floats | None) -> Moments:
         X, sample_weight = X[sample_weight > 0], sample_weight[sample_weight > 0]
     refuse_infinity(X.data)
     if not X.has_canonical_format:
-        X = X.astype(np.float64)  # a copy, in which sums don't wrap around
+        # A copy, in which sums don't wrap around; SciPy's astype sums before.
+        parts = X.data.astype(np.float64), X.indices.copy(), X.indptr.copy()
+        X = type(X)(parts, shape=X.shape)
         X.sum_duplicates()
     n_samples = float(sample_weight.sum())
     n_rows, n_features = X.shape
