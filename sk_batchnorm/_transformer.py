@@ -881,8 +881,8 @@ def _checked_count(state: Mapping[str, Any], n_features: int) -> Count:
     if (
         count.shape not in ((), (n_features,))
         or count.dtype.kind not in "iu"
-        or (count < 0).any()
-        or (count > np.iinfo(np.int64).max).any()
+        or int(count.min()) < 0
+        or int(count.max()) > np.iinfo(np.int64).max
     ):
         raise ValueError(
             "num_batches_tracked must be an integer, 0 or more, or one for each of "
