@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sk_batchnorm._kernels import dispatch
 from sk_batchnorm._kernels import numpy as kernels
 from sk_batchnorm._kernels.numpy import (
     SMALLEST,
@@ -25,8 +26,8 @@ from sk_batchnorm._kernels.numpy import (
 # Weights such as ten times 0.1 sum to their total only within rounding.
 WEIGHT_ROUNDING = 1e-9
 
-# The moments of several mini-batches at once take no more than 1 MB.
-_STACK_VALUES = 32_768
+# The moments of several mini-batches at once take no more than 2 MB.
+_STACK_VALUES = 65_536
 
 _LARGEST = np.finfo(np.float64).max
 
@@ -85,6 +86,7 @@ class Moments:
 def moments(
     X: NDArray[Any] | sparse.spmatrix,
     sample_weight: Floats | None = None,
+    n_jobs: int | None = None,
 ) -> Moments:
     """Moments of the rows of X.
 
@@ -96,6 +98,8 @@ n_timepoints), or CSR or CSC of shape (n_samples, n_features)
     sample_weight : ndarray of shape (n_samples,) or None
         Frequency weights, at least one of them positive: a row of weight 2
         is that row twice, a row of weight 0 is not there.
+    n_jobs : int or None
+        Threads for a large array. The result does not depend on them.
 
     Returns
     -------
@@ -112,19 +116,20 @@ n_timepoints), or CSR or CSC of shape (n_samples, n_features)
             return _of_sparse(X, sample_weight)
         if X.ndim == 3:
             return _of_3d(X, sample_weight)
-        return _of_2d(X, sample_weight)
+        return _of_2d(X, sample_weight, n_jobs)
 
 
 def batch_moments(
     X: NDArray[Any] | sparse.spmatrix,
     bounds: Bounds,
     sample_weight: Floats | None = None,
+    n_jobs: int | None = None,
 ) -> Moments:
     """Moments of consecutive mini-batches of rows of X.
 
     Parameters
     ----------
-    X, sample_weight
+    X, sample_weight, n_jobs
         As for :func:`moments`. X is not CSC.
     bounds : ndarray of shape (n_batches + 1,)
         Mini-batch k holds the rows from ``bounds[k]`` up to ``bounds[k + 1]``,
@@ -140,16 +145,16 @@ def batch_moments(
     ValueError
         If X contains infinity.
     """
-    if not sparse.issparse(X) and X.ndim == 2:
-        longest = int(np.diff(bounds).max())
-        if longest * X.shape[1] <= kernels.BLOCK_VALUES:
-            with np.errstate(over="ignore", invalid="ignore"):
-                return _of_stretches(X, bounds, sample_weight)
+    is_2d = not sparse.issparse(X) and X.ndim == 2
+    if is_2d and np.diff(bounds).max() <= dispatch.rows_at_once(X):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _of_stretches(X, bounds, sample_weight, n_jobs)
     return _stack(
         [
             moments(
                 X[start:stop],
                 None if sample_weight is None else sample_weight[start:stop],
+                n_jobs,
             )
             for start, stop in pairwise(bounds)
         ]
@@ -230,25 +235,27 @@ def saturate(var: Floats) -> Floats:
     return np.fmin(var, _LARGEST)
 
 
-def _of_2d(X: NDArray[Any], weight: Floats | None) -> Moments:
-    if X.size <= kernels.BLOCK_VALUES:
+def _of_2d(X: NDArray[Any], weight: Floats | None, n_jobs: int | None) -> Moments:
+    if X.size <= kernels.BLOCK_VALUES and not dispatch.is_compiled(X):
         return _of_block(X, weight)
-    n_rows = max(1, kernels.BLOCK_VALUES // X.shape[1])
+    n_rows = dispatch.rows_at_once(X)
     bounds = np.append(np.arange(0, len(X), n_rows), len(X))
     n_together = max(1, _STACK_VALUES // X.shape[1])
     return _of_all(
-        _of_stretches(X, bounds[i : i + n_together + 1], weight)
+        _of_stretches(X, bounds[i : i + n_together + 1], weight, n_jobs)
         for i in range(0, len(bounds) - 1, n_together)
     )
 
 
-def _of_stretches(X: NDArray[Any], bounds: Bounds, weight: Floats | None) -> Moments:
+def _of_stretches(
+    X: NDArray[Any], bounds: Bounds, weight: Floats | None, n_jobs: int | None
+) -> Moments:
     """Moments of stretches of rows none of which is too long for a kernel."""
     if weight is None:
         n_samples = np.diff(bounds).astype(np.float64)
     else:
         n_samples = np.add.reduceat(weight[: bounds[-1]], bounds[:-1])
-    return Moments(n_samples[:, None], *kernels.moments(X, bounds, weight))
+    return Moments(n_samples[:, None], *dispatch.moments(X, bounds, weight, n_jobs))
 
 
 def _of_block(block: NDArray[Any], weight: Floats | None) -> Moments:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy import sparse
 
-from sk_batchnorm._kernels.numpy import Floats, centre_and_scale, refuse_infinity
+from sk_batchnorm._kernels.dispatch import centre_and_scale
+from sk_batchnorm._kernels.numpy import Floats, refuse_infinity
 
 
 def scale_of(var: Floats, eps: float, weight: Floats | None) -> Floats:
@@ -58,6 +59,7 @@ def normalize(
     offset: Floats | None,
     *,
     copy: bool,
+    n_jobs: int | None = None,
 ) -> Any:
     """Return ``(X - centre) * scale + offset``.
 
@@ -75,6 +77,8 @@ n_timepoints), or CSR or CSC of shape (n_samples, n_features)
     copy : bool
         If False, the result is written into X where its dtype and its
         memory allow that.
+    n_jobs : int or None
+        Threads for a large array. The result does not depend on them.
 
     Returns
     -------
@@ -91,9 +95,7 @@ n_timepoints), or CSR or CSC of shape (n_samples, n_features)
             refuse_infinity(X.data)
             return _scale_sparse(X, scale, copy=copy)
         out = _output(X, copy=copy)
-        if out is X:
-            refuse_infinity(X)  # before the first value is overwritten
-        centre_and_scale(X, centre, scale, offset, out)
+        centre_and_scale(X, centre, scale, offset, out, n_jobs)
     return out
 
 

@@ -100,6 +100,11 @@ default=None
         has nothing to weigh. Every mini-batch counts as a whole, a short last
         one too.
 
+    n_jobs : int or None, default=None
+        Number of threads for large arrays, as everywhere in scikit-learn: None
+        is 1, unless in a :func:`joblib.parallel_config` context, -1 is all
+        processors. No result depends on it.
+
     copy : bool, default=True
         If False :meth:`transform` and :meth:`inverse_transform` write into X
         where they can: an array of dtype float32 or float64, or the one behind
@@ -207,6 +212,7 @@ default=None
         "bias_init": [None, Real, "array-like"],
         "with_mean": ["boolean"],
         "batch_size": [Interval(Integral, 2, None, closed="left"), None],
+        "n_jobs": [Integral, None],
         "copy": ["boolean"],
     }
 
@@ -233,6 +239,7 @@ default=None
         bias_init: float | ArrayLike | None = None,
         with_mean: bool = True,
         batch_size: int | None = 256,
+        n_jobs: int | None = None,
         copy: bool = True,
     ) -> None:
         self.num_features = num_features
@@ -246,6 +253,7 @@ default=None
         self.bias_init = bias_init
         self.with_mean = with_mean
         self.batch_size = batch_size
+        self.n_jobs = n_jobs
         self.copy = copy
 
     @property
@@ -319,7 +327,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             X = X.tocsr()  # rows of CSC can't be cut out without a search
         rule: dict[str, Any] = {"momentum": self.momentum, "variance": self.variance}
         for bounds in cut(X.shape, self.batch_size, weight):
-            batches = batch_moments(X, bounds, weight)  # and refuse infinity
+            # Also where nothing is tracked, as it refuses infinity.
+            batches = batch_moments(X, bounds, weight, self.n_jobs)
             if stats is not None:
                 stretch = RunningStats.of_stretch(batches, **rule)
                 stats = stats.then(stretch, **rule, bias_correction=True)
@@ -407,7 +416,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             mean, var = stats.mean, stats.var
         else:
             _check_two_samples("transform with track_running_stats=False", X, None)
-            batch = moments(X)
+            batch = moments(X, n_jobs=self.n_jobs)
             with np.errstate(all="ignore"):
                 mean, var = batch.mean, batch.biased_variance
         return normalize(
@@ -416,6 +425,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             scale_of(var, self.eps, weight),
             None if sparse.issparse(X) else bias,
             copy=self.copy if copy is None else copy,
+            n_jobs=self.n_jobs,
         )
 
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
@@ -464,6 +474,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             inverse_scale_of(stats.var, self.eps, weight),
             stats.mean if self.with_mean else None,
             copy=self.copy if copy is None else copy,
+            n_jobs=self.n_jobs,
         )
 
     def reset_running_stats(self) -> BatchNorm1dTransformer:
@@ -701,7 +712,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
 
     def _step(self, X: NDArray[Any], weight: Floats | None) -> RunningStats | None:
         stats = self._running_stats
-        batch = moments(X, weight)  # and refuse infinity
+        batch = moments(X, weight, self.n_jobs)  # and refuse infinity
         if stats is None:
             return None
         return stats.step(

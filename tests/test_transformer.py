@@ -150,6 +150,7 @@ def test_signature_is_the_contract():
         "bias_init": None,
         "with_mean": True,
         "batch_size": 256,
+        "n_jobs": None,
         "copy": True,
     }
     assert BatchNorm1dTransformer(3).num_features == 3

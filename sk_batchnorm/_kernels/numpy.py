@@ -27,6 +27,11 @@ SMALLEST = np.finfo(np.float64).tiny
 
 Floats = NDArray[np.float64]
 
+# Count, shift, residual and squares of several stretches of rows; see moments.
+Stack = tuple[Floats, Floats, Floats, Floats]
+
+INFINITE = "Input X contains infinity or a value too large for {!r}."
+
 
 def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
     """Cut an array of ``shape`` into cache-sized blocks of whole features.
@@ -55,9 +60,7 @@ def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
                 yield rows, slice(None), times
 
 
-def moments(
-    X: NDArray[Any], bounds: NDArray[np.int64], weight: Floats | None
-) -> tuple[Floats, Floats, Floats, Floats]:
+def moments(X: NDArray[Any], bounds: NDArray[np.int64], weight: Floats | None) -> Stack:
     """Count, mean and squared deviations of consecutive stretches of rows.
 
     Parameters
@@ -344,6 +347,4 @@ def refuse_infinity(X: NDArray[Any]) -> None:
             block = X[index]
             # A sum is finite only if all of its terms are.
             if not np.isfinite(block.sum()) and np.isinf(block).any():
-                raise ValueError(
-                    f"Input X contains infinity or a value too large for {X.dtype!r}."
-                )
+                raise ValueError(INFINITE.format(X.dtype))

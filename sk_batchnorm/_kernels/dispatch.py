@@ -1,0 +1,193 @@
+"""Who runs the hot loops: NumPy or numba, on how many threads.
+
+The choice depends on the dtype, the memory order and the shape of X alone, and so
+does the way X is cut into tasks: the same X gives the same bits whatever the
+number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from typing import Any, TypeVar
+
+import numpy as np
+from joblib import effective_n_jobs
+from numpy.typing import NDArray
+
+from sk_batchnorm._kernels import numpy as plain
+from sk_batchnorm._kernels.numpy import Floats, Stack, refuse_infinity
+
+# Values of an array that is worth compiled loops, and threads: 1 MB of float64.
+_LARGE = 131_072
+
+# Values of one task: enough to be worth handing to a thread.
+TASK_VALUES = 262_144
+
+# Rows of a stretch that are worth merging with others, however many the features.
+_MANY_ROWS = 512
+
+# Rows of a column, in Fortran order, that are worth a call of their own.
+_LONG_COLUMN = 4096
+
+T = TypeVar("T")
+
+
+def _chosen() -> str:
+    """Kernels that this process uses: those asked for, else numba if there."""
+    wanted = os.environ.get("SK_BATCHNORM_KERNELS") or None
+    if wanted not in ("numpy", "numba", None):
+        raise ValueError(
+            f"SK_BATCHNORM_KERNELS must be 'numpy' or 'numba'; got {wanted!r}."
+        )
+    there = find_spec("numba") is not None
+    if wanted == "numba" and not there:
+        raise ImportError(
+            "SK_BATCHNORM_KERNELS=numba needs numba: pip install sk-batchnorm[fast]"
+        )
+    return wanted or ("numba" if there else "numpy")
+
+
+# The kernels of this process, and the least values for which numba's are worth
+# their call: all, if they were asked for by name.
+KERNELS = _chosen()
+LEAST_COMPILED = 1 if os.environ.get("SK_BATCHNORM_KERNELS") == "numba" else _LARGE
+
+
+def is_compiled(X: NDArray[Any]) -> bool:
+    """Whether numba's loops take X."""
+    return (
+        X.size >= LEAST_COMPILED
+        and KERNELS == "numba"
+        and X.ndim == 2
+        and X.dtype.char in "fd"
+        and X.dtype.isnative
+        and X.flags.aligned
+        and (X.flags.c_contiguous or X.flags.f_contiguous)
+    )
+
+
+def rows_at_once(X: NDArray[Any]) -> int:
+    """Rows of the longest stretch that :func:`moments` takes."""
+    n_features = int(X.shape[1])
+    if is_compiled(X):
+        return max(_MANY_ROWS, TASK_VALUES // n_features)
+    return max(1, plain.BLOCK_VALUES // n_features)
+
+
+def moments(
+    X: NDArray[Any],
+    bounds: NDArray[np.int64],
+    weight: Floats | None,
+    n_jobs: int | None = None,
+) -> Stack:
+    """Moments of consecutive stretches of rows, as those of the NumPy kernels.
+
+    Parameters
+    ----------
+    X, bounds, weight
+        As for :func:`sk_batchnorm._kernels.numpy.moments`.
+    n_jobs : int or None
+        Number of threads, as joblib understands it.
+    """
+    longest = int(np.diff(bounds).max())
+    at_once = max(1, TASK_VALUES // (longest * X.shape[1]))
+    tasks = [bounds[i : i + at_once + 1] for i in range(0, len(bounds) - 1, at_once)]
+    if is_compiled(X):
+        from sk_batchnorm._kernels import numba as fast
+
+        def kernel(some: NDArray[np.int64]) -> Stack:
+            return fast.stack(X, some, weight)
+    else:
+
+        def kernel(some: NDArray[np.int64]) -> Stack:
+            # Numpy's error state is one of each thread.
+            with np.errstate(over="ignore", invalid="ignore"):
+                return plain.moments(X, some, weight)
+
+    stacks = in_threads(kernel, tasks, n_jobs)
+    if len(stacks) == 1:
+        return stacks[0]
+    counts = [stack[0] for stack in stacks]
+    width = max(count.shape[1] for count in counts)
+    return (
+        np.concatenate([np.broadcast_to(c, (len(c), width)) for c in counts]),
+        np.concatenate([stack[1] for stack in stacks]),
+        np.concatenate([stack[2] for stack in stacks]),
+        np.concatenate([stack[3] for stack in stacks]),
+    )
+
+
+def centre_and_scale(
+    X: NDArray[Any],
+    centre: Floats | None,
+    scale: Floats,
+    offset: Floats | None,
+    out: NDArray[np.floating],
+    n_jobs: int | None = None,
+) -> None:
+    """Write ``(X - centre) * scale + offset`` into ``out``.
+
+    Parameters
+    ----------
+    X, centre, scale, offset, out
+        As for :func:`sk_batchnorm._kernels.numpy.centre_and_scale`.
+    n_jobs : int or None
+        Number of threads, as joblib understands it.
+
+    Raises
+    ------
+    ValueError
+        If X contains infinity. If ``out`` is X, it is then as it was.
+    """
+    if X.size < min(_LARGE, LEAST_COMPILED):
+        if out is X:
+            refuse_infinity(X)  # before the first value is overwritten
+        plain.centre_and_scale(X, centre, scale, offset, out)
+        return
+    compiled = (
+        is_compiled(X)
+        and out.strides == X.strides
+        and (X.flags.c_contiguous or X.shape[0] >= _LONG_COLUMN)
+    )
+    if compiled:
+        from sk_batchnorm._kernels import numba as fast
+
+        tasks: list[Any] = list(fast.parts(X, TASK_VALUES))
+
+        def kernel(index: Any) -> bool:
+            return fast.centre_and_scale_part(X, index, centre, scale, offset, out)
+
+        def is_infinite(index: Any) -> bool:
+            return fast.any_infinite_part(X, index)
+    else:
+        n_rows = max(1, TASK_VALUES // (X.size // len(X)))
+        tasks = [slice(i, i + n_rows) for i in range(0, len(X), n_rows)]
+
+        def kernel(index: Any) -> bool:
+            with np.errstate(all="ignore"):
+                plain.centre_and_scale(X[index], centre, scale, offset, out[index])
+            return False
+
+        def is_infinite(index: Any) -> bool:
+            refuse_infinity(X[index])
+            return False
+
+    if out is X and any(in_threads(is_infinite, tasks, n_jobs)):
+        raise ValueError(plain.INFINITE.format(X.dtype))
+    if any(in_threads(kernel, tasks, n_jobs)):
+        raise ValueError(plain.INFINITE.format(X.dtype))
+
+
+def in_threads(
+    function: Callable[[Any], T], tasks: Sequence[Any], n_jobs: int | None
+) -> list[T]:
+    """``[function(task) for task in tasks]``, on several threads."""
+    # joblib's own threads would take as long to start as a task does.
+    n_threads = min(effective_n_jobs(n_jobs), len(tasks)) if len(tasks) > 1 else 1
+    if n_threads == 1:
+        return [function(task) for task in tasks]
+    with ThreadPoolExecutor(n_threads) as pool:
+        return list(pool.map(function, tasks))

@@ -1,0 +1,36 @@
+"""What a bug report should say about the machine and the installation."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from sk_batchnorm._kernels import dispatch
+
+_PACKAGES = ("sk-batchnorm", "numpy", "scipy", "scikit-learn", "joblib", "numba")
+
+
+def show_versions() -> None:
+    """Print the versions of what this package runs on, and its kernels.
+
+    The kernels are "numba" where numba is installed, else "numpy". The
+    environment variable ``SK_BATCHNORM_KERNELS``, set to one of the two before
+    the package is imported, chooses them.
+
+    Examples
+    --------
+    >>> import sk_batchnorm
+    >>> sk_batchnorm.show_versions()  # doctest: +ELLIPSIS
+    python: 3...
+    kernels: num...
+    """
+    print(f"python: {sys.version.split()[0]}")
+    print(f"machine: {platform.platform()}, {os.cpu_count()} processors")
+    for package in _PACKAGES:
+        try:
+            print(f"{package}: {version(package)}")
+        except PackageNotFoundError:
+            print(f"{package}: not installed")
+    print(f"kernels: {dispatch.KERNELS}")
