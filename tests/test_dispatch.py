@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -71,7 +72,9 @@ def test_both_kernels_find_the_same_moments(
     bounds = np.unique([0, *rng.integers(0, n_rows + 1, 3), n_rows])
     with np.errstate(all="ignore"):
         expected = plain.moments(X, bounds, weight)
-    count, shift, residual, squares = fast.stack(X, bounds, weight)
+    tasks = [slice(k, k + 2) for k in range(0, len(bounds) - 1, 2)]
+    for_each = partial(dispatch.in_threads, tasks, 2)
+    count, shift, residual, squares = fast.stack(X, bounds, weight, for_each)
     assert_allclose(*np.broadcast_arrays(count, expected[0]), rtol=1e-13)
     # The means, of two doubles each, to a part of the standard deviation.
     error = (shift - expected[1]) + (residual - expected[2])
@@ -139,11 +142,11 @@ def test_threads_are_joblibs_number_of_them(monkeypatch):
         return number
 
     barrier = threading.Barrier(3)
-    assert dispatch.in_threads(task, [1, 2, 3], 3) == [1, 2, 3]
+    assert dispatch.in_threads([1, 2, 3], 3, task) == [1, 2, 3]
     assert len(names) == 3
     barrier = threading.Barrier(1)
     names.clear()
-    assert dispatch.in_threads(task, [1, 2, 3], None) == [1, 2, 3]
+    assert dispatch.in_threads([1, 2, 3], None, task) == [1, 2, 3]
     assert names == {threading.current_thread().name}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from sk_batchnorm._kernels.numpy import Floats, Stack, refuse_infinity
 _LARGE = 131_072
 
 # Values of one task: enough to be worth handing to a thread.
-TASK_VALUES = 262_144
+TASK_VALUES = 524_288
 
 # Rows of a stretch that are worth merging with others, however many the features.
 _MANY_ROWS = 512
@@ -94,20 +95,19 @@ def moments(
     """
     longest = int(np.diff(bounds).max())
     at_once = max(1, TASK_VALUES // (longest * X.shape[1]))
-    tasks = [bounds[i : i + at_once + 1] for i in range(0, len(bounds) - 1, at_once)]
+    tasks = [slice(i, i + at_once) for i in range(0, len(bounds) - 1, at_once)]
     if is_compiled(X):
         from sk_batchnorm._kernels import numba as fast
 
-        def kernel(some: NDArray[np.int64]) -> Stack:
-            return fast.stack(X, some, weight)
-    else:
+        return fast.stack(X, bounds, weight, partial(in_threads, tasks, n_jobs))
 
-        def kernel(some: NDArray[np.int64]) -> Stack:
-            # Numpy's error state is one of each thread.
-            with np.errstate(over="ignore", invalid="ignore"):
-                return plain.moments(X, some, weight)
+    def kernel(task: slice) -> Stack:
+        some = bounds[task.start : task.stop + 1]
+        # Numpy's error state is one of each thread.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return plain.moments(X, some, weight)
 
-    stacks = in_threads(kernel, tasks, n_jobs)
+    stacks = in_threads(tasks, n_jobs, kernel)
     if len(stacks) == 1:
         return stacks[0]
     counts = [stack[0] for stack in stacks]
@@ -175,19 +175,33 @@ def centre_and_scale(
             refuse_infinity(X[index])
             return False
 
-    if out is X and any(in_threads(is_infinite, tasks, n_jobs)):
+    if out is X and any(in_threads(tasks, n_jobs, is_infinite)):
         raise ValueError(plain.INFINITE.format(X.dtype))
-    if any(in_threads(kernel, tasks, n_jobs)):
+    if any(in_threads(tasks, n_jobs, kernel)):
         raise ValueError(plain.INFINITE.format(X.dtype))
 
 
 def in_threads(
-    function: Callable[[Any], T], tasks: Sequence[Any], n_jobs: int | None
+    tasks: Sequence[Any], n_jobs: int | None, function: Callable[[Any], T]
 ) -> list[T]:
-    """``[function(task) for task in tasks]``, on several threads."""
-    # joblib's own threads would take as long to start as a task does.
+    """``[function(task) for task in tasks]``, on several threads.
+
+    joblib says how many. Its own threads, and a queue of futures, would take
+    as long as a task does.
+    """
     n_threads = min(effective_n_jobs(n_jobs), len(tasks)) if len(tasks) > 1 else 1
     if n_threads == 1:
         return [function(task) for task in tasks]
-    with ThreadPoolExecutor(n_threads) as pool:
-        return list(pool.map(function, tasks))
+    results: dict[int, T] = {}
+    rest = iter(enumerate(tasks))  # from which each thread takes the next
+
+    def work() -> None:
+        for number, task in rest:
+            results[number] = function(task)
+
+    with ThreadPoolExecutor(n_threads - 1) as pool:
+        others = [pool.submit(work) for _ in range(n_threads - 1)]
+        work()
+    for other in others:
+        other.result()  # or what it raised
+    return [results[number] for number in range(len(tasks))]

@@ -61,23 +61,36 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
     return compile_later
 
 
-def stack(X: NDArray[Any], bounds: NDArray[np.int64], weight: Floats | None) -> Stack:
+def stack(
+    X: NDArray[Any],
+    bounds: NDArray[np.int64],
+    weight: Floats | None,
+    for_each: Callable[[Callable[[slice], int]], list[int]],
+) -> Stack:
     """Moments of stretches of rows; see :func:`sk_batchnorm._kernels.numpy.moments`.
 
     X is float32 or float64, in C or Fortran order. A stretch may be of any length.
+    ``for_each`` calls a function for slices of the stretches, perhaps in threads.
     """
     n_rows, n_features = X.shape
-    rows = slice(bounds[0], bounds[-1])
-    own = _NONE if weight is None else _read_only(np.ascontiguousarray(weight[rows]))
     out = np.empty((len(bounds) - 1, 4, n_features))
-    by_column = not X.flags.c_contiguous
-    met = moments(_flat(X), n_rows, n_features, by_column, _read_only(bounds), own, out)
-    if met & NOT_FINITE:
-        # Infinity, or else an overflow. A task is small enough for a copy.
-        there = X[rows] if weight is None else X[rows][own > 0]
-        refuse_infinity(there)
+    flat, by_column = _flat(X), not X.flags.c_contiguous
+    bounds = _read_only(bounds)
+
+    def kernel(task: slice) -> int:
+        some, own = bounds[task.start : task.stop + 1], _NONE
+        if weight is not None:
+            own = _read_only(np.ascontiguousarray(weight[some[0] : some[-1]]))
+        met: int = moments(flat, n_rows, n_features, by_column, some, own, out[task])
+        if met & NOT_FINITE:
+            # Infinity, or else an overflow. A task is small enough for a copy.
+            there = X[some[0] : some[-1]]
+            refuse_infinity(there if weight is None else there[own > 0])
+        return met
+
+    met = for_each(kernel)
     count = out[:, 0]
-    if (count == count[:, :1]).all():
+    if (weight is None and not any(met)) or (count == count[:, :1]).all():
         count = count[:, :1]
     return count, out[:, 1], out[:, 2], out[:, 3]
 
