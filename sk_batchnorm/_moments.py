@@ -237,6 +237,11 @@ def saturate(var: Floats) -> Floats:
 
 def _of_2d(X: NDArray[Any], weight: Floats | None, n_jobs: int | None) -> Moments:
     if X.size <= kernels.BLOCK_VALUES and not dispatch.is_compiled(X):
+        if len(X) == 1 and weight is None:
+            row = X[0].astype(np.float64)
+            if kernels.all_finite(row):
+                # Its own mean, with nothing to sum.
+                return Moments(1.0, 1.0, row, np.zeros(len(row)), np.zeros(len(row)))
         return _of_block(X, weight)
     n_rows = dispatch.rows_at_once(X)
     bounds = np.append(np.arange(0, len(X), n_rows), len(X))

@@ -40,8 +40,9 @@ def _standard_deviation(var: Floats, eps: float) -> NDArray[np.longdouble]:
     # A long double, where it is longer, makes the scale right to half a unit in
     # the last place: of the three operations that make an output, each rounds
     # once, and none inherits an error.
-    std: NDArray[np.longdouble] = np.sqrt(var.astype(np.longdouble) + eps)
-    std[std == 0] = 1.0
+    std: NDArray[np.longdouble] = np.sqrt(np.add(var, eps, dtype=np.longdouble))
+    if eps == 0:
+        std[std == 0] = 1.0
     return std
 
 

@@ -75,20 +75,8 @@ class RunningStats:
         ValueError
             If the mini-batch has too few samples, missing values included.
         """
-        within = variance == "within"
-        if not _is_enough(batch.n_samples, within):
-            raise ValueError(_too_few(float(batch.n_samples), within))
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            mean = batch.mean
-            var = batch.unbiased_variance if within else batch.biased_variance
-        enough = _is_enough(batch.count, within)
-        if enough is True or np.all(enough):
-            return cls(mean, var, 1)
-        return cls(
-            np.where(enough, mean, 0.0),
-            np.where(enough, var, 1.0),
-            _count(np.atleast_1d(enough).astype(np.int64)),
-        )
+            return cls(*_alone(batch, variance))
 
     @classmethod
     def of_stretch(
@@ -174,12 +162,10 @@ class RunningStats:
             If the mini-batch has too few samples for the rule, or values so
             large that their mean is not a float64.
         """
-        return self.then(
-            RunningStats.of(batch, variance),
-            momentum=momentum,
-            variance=variance,
-            bias_correction=bias_correction,
-        )
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return self._then(
+                *_alone(batch, variance), momentum, variance, bias_correction
+            )
 
     def then(
         self,
@@ -212,23 +198,57 @@ class RunningStats:
         ValueError
             If a mean is not a float64.
         """
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._then(
+                later.mean,
+                later.var,
+                later.num_batches,
+                momentum,
+                variance,
+                bias_correction,
+            )
+
+    def _then(
+        self,
+        mean: Floats,
+        var: Floats,
+        num_batches: Count,
+        momentum: float | None,
+        variance: str,
+        bias_correction: bool,
+    ) -> RunningStats:
         factor = averaging_factor(
-            self.num_batches, later.num_batches, momentum, bias_correction
+            self.num_batches, num_batches, momentum, bias_correction
         )
         rule = _within if variance == "within" else _total
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean, var = rule(self, later, factor)
-            overflows = not all_finite(mean)
-        if overflows:
+        mean, var = rule(self.mean, self.var, mean, var, factor)
+        if not all_finite(mean):
             feature = int(np.flatnonzero(~np.isfinite(mean))[0])
             raise ValueError(
                 f"The mean of feature {feature} overflows float64. Scale the "
                 "feature down before it gets here."
             )
-        num_batches = self.num_batches + later.num_batches
+        num_batches = self.num_batches + num_batches
         if isinstance(num_batches, np.ndarray):
             num_batches = _count(num_batches)
         return RunningStats(mean, saturate(var), num_batches)
+
+
+def _alone(batch: Moments, variance: str) -> tuple[Floats, Floats, Count]:
+    """Mean and variance of one mini-batch, and the number 1 where they count."""
+    within = variance == "within"
+    if not _is_enough(batch.n_samples, within):
+        raise ValueError(_too_few(float(batch.n_samples), within))
+    mean = batch.mean
+    var = batch.unbiased_variance if within else batch.biased_variance
+    enough = _is_enough(batch.count, within)
+    if enough is True or np.all(enough):
+        return mean, var, 1
+    return (
+        np.where(enough, mean, 0.0),
+        np.where(enough, var, 1.0),
+        _count(np.atleast_1d(enough).astype(np.int64)),
+    )
 
 
 def _count(num_batches: NDArray[np.int64]) -> Count:
@@ -300,14 +320,14 @@ def _decay(newer: NDArray[np.int64], momentum: float | None) -> Floats:
 
 
 def _within(
-    old: RunningStats, new: RunningStats, f: float | Floats
+    old_mean: Floats, old_var: Floats, mean: Floats, var: Floats, f: float | Floats
 ) -> tuple[Floats, Floats]:
     """PyTorch's rule: the average of the mini-batches' own variances."""
-    return _average(old.mean, new.mean, f), _average(old.var, new.var, f)
+    return _average(old_mean, mean, f), _average(old_var, var, f)
 
 
 def _total(
-    old: RunningStats, new: RunningStats, f: float | Floats
+    old_mean: Floats, old_var: Floats, mean: Floats, var: Floats, f: float | Floats
 ) -> tuple[Floats, Floats]:
     """Law of total variance: adds the spread of the mini-batch means.
 
@@ -315,10 +335,10 @@ def _total(
     calculation of weighted mean and variance", section 9), a mini-batch at a
     time.
     """
-    d = new.mean - old.mean
+    d = mean - old_mean
     # Grouped so that f = 1 makes the middle term 0 however large d is.
-    var = (1 - f) * old.var + (f * (1 - f) * d) * d + f * new.var
-    return _average(old.mean, new.mean, f), var
+    var = (1 - f) * old_var + (f * (1 - f) * d) * d + f * var
+    return _average(old_mean, mean, f), var
 
 
 def _average(old: Floats, new: Floats, f: float | Floats) -> Floats:

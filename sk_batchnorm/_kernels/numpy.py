@@ -287,6 +287,10 @@ n_timepoints)
         If X contains infinity. Then a part of ``out`` has been written.
     """
     rows = _Rows(centre, scale, offset)
+    if X.ndim == 2 and X.size <= _LONG_ROW and out.dtype == np.float64:
+        refuse_infinity(X)
+        _apply(X, rows, out)
+        return
     if X.ndim == 3:
         rows = rows.map(lambda row: row[:, None])
     together = 1
@@ -294,7 +298,7 @@ n_timepoints)
     for index in blocks(X.shape):
         block, target = X[index], out[index]
         refuse_infinity(block)
-        if X.ndim == 2 and X.size > _LONG_ROW:
+        if X.ndim == 2:
             # Several rows laid end to end, see _rows_together.
             if together != (together := _rows_together(block, target)):
                 tiles = partial(np.tile, reps=together)
@@ -306,15 +310,19 @@ n_timepoints)
             if scratch.size < block.size:
                 scratch = np.empty(block.size)
             work = scratch[: block.size].reshape(block.shape)
-        if rows.centre is None:
-            np.multiply(block, rows.scale, out=work, casting="same_kind")
-        else:
-            np.subtract(block, rows.centre, out=work, casting="same_kind")
-            np.multiply(work, rows.scale, out=work)
-        if rows.offset is not None:
-            np.add(work, rows.offset, out=work)
+        _apply(block, rows, work)
         if work is not target:
             np.copyto(target, work, casting="same_kind")
+
+
+def _apply(block: NDArray[Any], rows: _Rows, out: NDArray[Any]) -> None:
+    if rows.centre is None:
+        np.multiply(block, rows.scale, out=out, casting="same_kind")
+    else:
+        np.subtract(block, rows.centre, out=out, casting="same_kind")
+        np.multiply(out, rows.scale, out=out)
+    if rows.offset is not None:
+        np.add(out, rows.offset, out=out)
 
 
 def all_finite(values: NDArray[np.floating]) -> bool:
@@ -341,7 +349,7 @@ def refuse_infinity(X: NDArray[Any]) -> None:
         return
     with np.errstate(over="ignore", invalid="ignore"):
         # BLAS would wake its threads for more.
-        if X.size <= _LONG_ROW and X.flags.c_contiguous and all_finite(X.reshape(-1)):
+        if X.size <= _LONG_ROW and X.flags.c_contiguous and all_finite(X.ravel()):
             return
         for index in blocks(X.shape):
             block = X[index]
