@@ -290,62 +290,44 @@ def _parts_of_3d(X: NDArray[Any], sample_weight: Floats | None) -> Iterator[Mome
         yield _of_block(block.reshape(-1, X.shape[1]), weight)
 
 
-def _of_sparse(X: Any, sample_weight: Floats | None) -> Moments:
+def _of_sparse(X: Any, weight: Floats | None) -> Moments:
     """Moments from the stored values and the weight of the zeros.
 
     The corrected two-pass algorithm, as for a dense block.
     """
-    if sample_weight is None:
-        sample_weight = np.ones(X.shape[0])
-    elif not sample_weight.all():
-        X, sample_weight = X[sample_weight > 0], sample_weight[sample_weight > 0]
-    refuse_infinity(X.data)
+    if weight is not None and not weight.all():
+        X, weight = X[weight > 0], weight[weight > 0]
     if not X.has_canonical_format:
+        refuse_infinity(X.data)  # before infinities cancel
         # A copy, in which sums don't wrap around; SciPy's astype sums before.
         parts = X.data.astype(np.float64), X.indices.copy(), X.indptr.copy()
         X = type(X)(parts, shape=X.shape)
         X.sum_duplicates()
-    n_samples = float(sample_weight.sum())
-    n_rows, n_features = X.shape
-    values, rows, features = _stored(X)
-    weight = sample_weight[rows]
-
-    def sums(terms: Floats) -> Floats:
-        total = np.bincount(features, terms, minlength=n_features)
-        return total.astype(np.float64, copy=False)
+    n_rows = X.shape[0]
+    n_samples = float(n_rows if weight is None else weight.sum())
+    sums = dispatch.stored_sums(X, weight)
+    if not kernels.all_finite(sums.values):
+        refuse_infinity(X.data)
 
     # Exactly 0 where every value is stored, whatever the weights sum to.
-    all_stored = np.bincount(features, minlength=n_features) == n_rows
-    zeros = np.where(all_stored, 0.0, np.maximum(n_samples - sums(weight), 0.0))
-    missing = np.isnan(values)
-    if missing.any():
-        observed = ~missing
-        values, features, weight = (
-            values[observed],
-            features[observed],
-            weight[observed],
-        )
-    count = sums(weight) + zeros
+    zeros = np.where(sums.number == n_rows, 0.0, n_samples - sums.stored)
+    zeros = np.maximum(zeros, 0.0)
+    count = sums.count + zeros
     divisor = np.maximum(count, SMALLEST)
+    shift = sums.values / divisor
+    # As for a dense block: a constant column deviates by exactly 0.
+    rounding = 2 * n_rows * np.finfo(np.float64).eps
+    near = np.abs(sums.own - shift) <= rounding * np.abs(sums.own)
+    near &= zeros == 0
+    if near.any():
+        own = np.where(near, sums.own, shift)
+        _, squares = dispatch.stored_deviations(X, weight, own)
+        shift = np.where(near & (squares == 0), own, shift)
 
-    shift = sums(weight * values) / divisor
-    # A constant column deviates by exactly 0 from one of its own values.
-    own = np.zeros(n_features)
-    own[features] = values
-    varies = np.bincount(features, values != own[features], minlength=n_features)
-    shift = np.where((zeros == 0) & (varies == 0), own, shift)
-
-    deviations = values - shift[features]
-    residual = (sums(weight * deviations) - zeros * shift) / divisor
-    squares = sums(weight * deviations**2) + zeros * shift**2 - count * residual**2
+    deviations, squares = dispatch.stored_deviations(X, weight, shift)
+    residual = (deviations - zeros * shift) / divisor
+    squares = squares + zeros * shift**2 - count * residual**2
     return Moments(n_samples, count, shift, residual, np.maximum(squares, 0.0))
-
-
-def _stored(X: Any) -> tuple[Floats, NDArray[np.integer], NDArray[np.integer]]:
-    """Stored values of a CSR or CSC matrix, their rows and their features."""
-    outer = np.repeat(np.arange(len(X.indptr) - 1), np.diff(X.indptr))
-    rows, features = (outer, X.indices) if X.format == "csr" else (X.indices, outer)
-    return X.data.astype(np.float64, copy=False), rows, features
 
 
 def _of_all(stacks: Iterator[Moments]) -> Moments:

@@ -120,6 +120,35 @@ def moments(
     )
 
 
+def stored_sums(X: Any, weight: Floats | None) -> plain.StoredSums:
+    """First pass over a sparse matrix, see the NumPy kernels."""
+    if not _is_compiled_sparse(X):
+        return plain.stored_sums(X, weight)
+    from sk_batchnorm._kernels import numba as fast
+
+    return fast.stored_sums(X, weight)
+
+
+def stored_deviations(
+    X: Any, weight: Floats | None, shift: Floats
+) -> tuple[Floats, Floats]:
+    """Second pass over a sparse matrix, see the NumPy kernels."""
+    if not _is_compiled_sparse(X):
+        return plain.stored_deviations(X, weight, shift)
+    from sk_batchnorm._kernels import numba as fast
+
+    return fast.stored_deviations(X, weight, shift)
+
+
+def _is_compiled_sparse(X: Any) -> bool:
+    return (
+        X.nnz >= LEAST_COMPILED
+        and KERNELS == "numba"
+        and X.data.dtype.char in "fd"
+        and X.data.dtype.isnative
+    )
+
+
 def centre_and_scale(
     X: NDArray[Any],
     centre: Floats | None,

@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sk_batchnorm._kernels.numpy import Floats, Stack, refuse_infinity
+from sk_batchnorm._kernels.numpy import Floats, Stack, StoredSums, refuse_infinity
 
 # What :func:`moments` met, bits of what it returns.
 MISSING = 1  # NaN in a row of positive weight
@@ -93,6 +93,64 @@ def stack(
     if (weight is None and not any(met)) or (count == count[:, :1]).all():
         count = count[:, :1]
     return count, out[:, 1], out[:, 2], out[:, 3]
+
+
+def stored_sums(X: Any, weight: Floats | None) -> StoredSums:
+    """First pass over a sparse matrix, as that of the NumPy kernels."""
+    n_features = X.shape[1]
+    sums = np.zeros((n_features, 5))  # those of a feature side by side
+    own = _NONE if weight is None else _read_only(np.ascontiguousarray(weight))
+    _add_stored(*_sparse_parts(X), own, sums)
+    return StoredSums(*np.ascontiguousarray(sums.T))
+
+
+def stored_deviations(
+    X: Any, weight: Floats | None, shift: Floats
+) -> tuple[Floats, Floats]:
+    """Second pass over a sparse matrix, as that of the NumPy kernels."""
+    sums = np.zeros((X.shape[1], 2))
+    own = _NONE if weight is None else _read_only(np.ascontiguousarray(weight))
+    _add_stored_deviations(*_sparse_parts(X), own, _read_only(shift), sums)
+    deviations, squares = np.ascontiguousarray(sums.T)
+    return deviations, squares
+
+
+def _sparse_parts(X: Any) -> tuple[Any, ...]:
+    parts = (_read_only(part) for part in (X.data, X.indices, X.indptr))
+    return (*parts, X.format == "csc")
+
+
+@compiled()
+def _add_stored(data, indices, indptr, by_column, weight, sums):
+    for outer in range(indptr.size - 1):
+        for i in range(indptr[outer], indptr[outer + 1]):
+            row, feature = outer, indices[i]
+            if by_column:
+                row, feature = indices[i], outer
+            w = weight[row] if weight.size else 1.0
+            own = sums[feature]
+            own[0] += w
+            own[3] += 1.0
+            value = np.float64(data[i])
+            if value == value:
+                own[1] += w
+                own[2] += w * value
+                own[4] = value
+
+
+@compiled()
+def _add_stored_deviations(data, indices, indptr, by_column, weight, shift, sums):
+    for outer in range(indptr.size - 1):
+        for i in range(indptr[outer], indptr[outer + 1]):
+            row, feature = outer, indices[i]
+            if by_column:
+                row, feature = indices[i], outer
+            value = np.float64(data[i])
+            if value == value:
+                deviation = value - shift[feature]
+                w = weight[row] if weight.size else 1.0
+                sums[feature, 0] += w * deviation
+                sums[feature, 1] += w * deviation * deviation
 
 
 def parts(X: NDArray[Any], n_values: int) -> Iterator[slice]:

@@ -8,6 +8,7 @@ of float64.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from math import isfinite, prod
 from typing import Any, NamedTuple
@@ -220,6 +221,86 @@ def _careful_moments(
     return count, shift, residual, np.maximum(squares, 0.0)
 
 
+@dataclass(eq=False)
+class StoredSums:
+    """Sums over the stored values of each feature of a sparse matrix.
+
+    Attributes
+    ----------
+    stored : ndarray of shape (n_features,)
+        Weight of the stored values, missing ones included.
+    count, values : ndarray of shape (n_features,)
+        Weight of the observed values among them, and their weighted sum.
+    number : ndarray of shape (n_features,)
+        How many are stored.
+    own : ndarray of shape (n_features,)
+        One of the observed values, 0 where there is none.
+    """
+
+    stored: Floats
+    count: Floats
+    values: Floats
+    number: Floats
+    own: Floats
+
+
+def stored_sums(X: Any, weight: Floats | None) -> StoredSums:
+    """First pass over a CSR or CSC matrix; rows have a weight, or 1."""
+    values, features, weight = _stored(X, weight)
+    n_features = X.shape[1]
+    number = _bincount(features, None, n_features)
+    stored = _bincount(features, weight, n_features)
+    count = stored
+    observed = ~np.isnan(values)
+    if not observed.all():
+        values, features = values[observed], features[observed]
+        weight = None if weight is None else weight[observed]
+        count = _bincount(features, weight, n_features)
+    own = np.zeros(n_features)
+    own[features] = values
+    terms = values if weight is None else weight * values
+    return StoredSums(
+        stored, count, _bincount(features, terms, n_features), number, own
+    )
+
+
+def stored_deviations(
+    X: Any, weight: Floats | None, shift: Floats
+) -> tuple[Floats, Floats]:
+    """Second pass: sums of the deviations from a shift, and of their squares."""
+    values, features, weight = _stored(X, weight)
+    deviations = values - shift[features]
+    deviations[np.isnan(values)] = 0.0
+    terms = deviations if weight is None else weight * deviations
+    return (
+        _bincount(features, terms, X.shape[1]),
+        _bincount(features, terms * deviations, X.shape[1]),
+    )
+
+
+def _bincount(
+    features: NDArray[np.integer], terms: Floats | None, n_features: int
+) -> Floats:
+    sums = np.bincount(features, terms, minlength=n_features)
+    return sums.astype(np.float64, copy=False)
+
+
+def _stored(
+    X: Any, weight: Floats | None
+) -> tuple[Floats, NDArray[np.integer], Floats | None]:
+    """Stored values of a CSR or CSC matrix, their features and weights."""
+    values = X.data.astype(np.float64, copy=False)
+    if X.format == "csr":
+        features = X.indices
+        if weight is not None:
+            weight = np.repeat(weight, np.diff(X.indptr))
+    else:
+        features = np.repeat(np.arange(X.shape[1]), np.diff(X.indptr))
+        if weight is not None:
+            weight = weight[X.indices]
+    return values, features, weight
+
+
 def _subtract(block: NDArray[Any], row: Floats, out: NDArray[Any]) -> None:
     """Subtract a row from each row of a block."""
     together = _rows_together(block, out) if block.size > _LONG_ROW else 1
@@ -288,7 +369,8 @@ n_timepoints)
     """
     rows = _Rows(centre, scale, offset)
     if X.ndim == 2 and X.size <= _LONG_ROW and out.dtype == np.float64:
-        refuse_infinity(X)
+        if not (X.dtype.kind == "f" and all_finite(X.ravel())):
+            refuse_infinity(X)
         _apply(X, rows, out)
         return
     if X.ndim == 3:
