@@ -128,14 +128,13 @@ def _add_stored(data, indices, indptr, by_column, weight, sums):
             if by_column:
                 row, feature = indices[i], outer
             w = weight[row] if weight.size else 1.0
-            own = sums[feature]
-            own[0] += w
-            own[3] += 1.0
+            sums[feature, 0] += w
+            sums[feature, 3] += 1.0
             value = np.float64(data[i])
             if value == value:
-                own[1] += w
-                own[2] += w * value
-                own[4] = value
+                sums[feature, 1] += w
+                sums[feature, 2] += w * value
+                sums[feature, 4] = value
 
 
 @compiled()
