@@ -54,11 +54,12 @@ def measure(name: str, quick: bool) -> list[Row]:
     for call in calls:
         call()  # what Python, BLAS and numba keep is kept
         once = max(min(timeit.repeat(call, number=1, repeat=2)), 1e-7)
-        numbers.append(max(1, int((0.002 if quick else 0.01) / once)))
+        # Some in a row, as threads that the one before has left spinning go on a while.
+        numbers.append(max(1, int((0.005 if quick else 0.05) / once)))
     slowest = sum(
         timeit.timeit(c, number=n) for c, n in zip(calls, numbers, strict=True)
     )
-    rounds = int(min(41, max(5, (0.8 if quick else 8.0) / slowest)))
+    rounds = int(min(41, max(3 if quick else 5, (0.3 if quick else 8.0) / slowest)))
     times: list[list[float]] = [[] for _ in calls]
     for turn in range(rounds):
         for i in np.roll(np.arange(len(calls)), turn):

@@ -21,7 +21,7 @@ extensions = [
     "mathml",
     "peers",
 ]
-exclude_patterns = ["_build", "pytorch_checkpoint.rst"]
+exclude_patterns = ["_build", "performance_table.md", "pytorch_checkpoint.rst"]
 nitpicky = True
 default_role = "literal"
 toc_object_entries_show_parents = "hide"

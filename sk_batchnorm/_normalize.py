@@ -11,6 +11,9 @@ from scipy import sparse
 from sk_batchnorm._kernels.dispatch import centre_and_scale
 from sk_batchnorm._kernels.numpy import Floats, refuse_infinity
 
+# Values of which an offset of 0 is worth finding.
+_WORTH_A_LOOK = 10_000
+
 
 def scale_of(var: Floats, eps: float, weight: Floats | None) -> Floats:
     """``weight / sqrt(var + eps)``, divided by 1 where that root is 0.
@@ -95,6 +98,8 @@ n_timepoints), or CSR or CSC of shape (n_samples, n_features)
         if sparse.issparse(X):
             refuse_infinity(X.data)
             return _scale_sparse(X, scale, copy=copy)
+        if offset is not None and X.size > _WORTH_A_LOOK and not offset.any():
+            offset = None
         out = _output(X, copy=copy)
         centre_and_scale(X, centre, scale, offset, out, n_jobs)
     return out

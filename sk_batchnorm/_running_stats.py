@@ -118,10 +118,12 @@ class RunningStats:
         newest = np.broadcast_to(newest, batches.shift.shape[1:])
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             var = batches.unbiased_variance if within else batches.biased_variance
-            var = np.where(enough, var, 0.0)
+            means = batches.mean
             # From the newest mean, so that a constant stays what it is.
-            mean = batches.mean[newest, np.arange(len(newest))]
-            deviations = np.where(enough, batches.mean - mean, 0.0)
+            mean = means[newest, np.arange(len(newest))]
+            deviations = means - mean
+            if not enough.all():
+                var, deviations = (np.where(enough, a, 0.0) for a in (var, deviations))
             residual = (share * deviations).sum(axis=0)
             mean, var = mean + residual, (share * var).sum(axis=0)
             if not within:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 from sk_batchnorm._kernels import dispatch
 
@@ -26,6 +25,9 @@ def show_versions() -> None:
     python: 3...
     kernels: num...
     """
+    # Here, as it takes longer than all else that the package imports.
+    from importlib.metadata import PackageNotFoundError, version
+
     print(f"python: {sys.version.split()[0]}")
     print(f"machine: {platform.platform()}, {os.cpu_count()} processors")
     for package in _PACKAGES:

@@ -102,7 +102,7 @@ default=None
 
     n_jobs : int or None, default=None
         Number of threads for large arrays, as everywhere in scikit-learn: None
-        is 1, unless in a :func:`joblib.parallel_config` context, -1 is all
+        is 1, unless in a ``joblib.parallel_config`` context, -1 is all
         processors. No result depends on it.
 
     copy : bool, default=True

@@ -36,6 +36,7 @@ CONFIGURATIONS = [
     BatchNorm1dTransformer(weight_init=-2.0, bias_init=0.5),
     BatchNorm1dTransformer(with_mean=False),
     BatchNorm1dTransformer(batch_size=2),
+    BatchNorm1dTransformer(n_jobs=2),
     BatchNorm1dTransformer(batch_size=None),
     BatchNorm1dTransformer(copy=False),
     BatchNorm1dTransformer(

@@ -37,7 +37,7 @@ _WIDEST = 2048
 _BLOCK_VALUES = 32_768
 
 # Rows whose mean is a first guess of the mean of a stretch.
-_GUESS_ROWS = 8
+_GUESS_ROWS = 4
 
 # The part of the squares of deviations from a shift that may be due to its
 # distance from the mean: 3 standard deviations, which costs 1 of 16 digits.
