@@ -39,7 +39,9 @@ def minibatches(data=X, size=10):
 def test_the_readme_formula():
     bn = BatchNorm1dTransformer(weight_init=[2.0, 3.0, 4.0], bias_init=0.5).fit(X)
     expected = (X - bn.running_mean_) / np.sqrt(bn.running_var_ + 1e-5)
-    assert_allclose(bn.transform(X), expected * [2.0, 3.0, 4.0] + 0.5, rtol=1e-13)
+    # Where the bias cancels most of an output, its rounding is what is left.
+    expected = expected * [2.0, 3.0, 4.0] + 0.5
+    assert_allclose(bn.transform(X), expected, rtol=1e-13, atol=1e-15)
 
 
 @pytest.mark.parametrize("variance", ["within", "total"])
@@ -107,8 +109,9 @@ def test_rows_of_weight_zero_are_left_out_before_mini_batches_are_cut():
     a = clone(bn).fit(X, sample_weight=weight)
     b = clone(bn).fit(X[weight > 0])
     assert a.num_batches_tracked_ == b.num_batches_tracked_ == 7
-    assert_array_equal(a.running_mean_, b.running_mean_)
-    assert_array_equal(a.running_var_, b.running_var_)
+    # A weight of 1 is multiplied by, which compiled loops do in another order.
+    assert_allclose(a.running_mean_, b.running_mean_, rtol=1e-14)
+    assert_allclose(a.running_var_, b.running_var_, rtol=1e-14)
 
 
 def test_sample_weight_may_be_one_number():
