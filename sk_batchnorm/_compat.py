@@ -18,7 +18,13 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
 )
 
-__all__ = ["Interval", "InvalidParameterError", "StrOptions", "check_parameters"]
+__all__ = [
+    "Interval",
+    "InvalidParameterError",
+    "StrOptions",
+    "check_arguments",
+    "check_parameters",
+]
 
 
 def check_parameters(estimator: Any) -> None:
@@ -53,3 +59,24 @@ def _check_values(kind: Any, *values: Any) -> None:
     constraints = kind._parameter_constraints
     parameters = dict(zip(constraints, values, strict=True))
     validate_parameter_constraints(constraints, parameters, kind.__name__)
+
+
+def check_arguments(
+    function: str, constraints: dict[str, list[Any]], **arguments: Any
+) -> None:
+    """Hold a function's arguments against constraints of the same kind.
+
+    Parameters
+    ----------
+    function : str
+        Its name, for the message.
+    constraints : dict of str to list
+    **arguments
+
+    Raises
+    ------
+    InvalidParameterError
+        If one is of a wrong type or out of range.
+    """
+    if not get_config()["skip_parameter_validation"]:
+        validate_parameter_constraints(constraints, arguments, function)

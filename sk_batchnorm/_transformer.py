@@ -23,9 +23,15 @@ from sklearn.utils.validation import (
 
 from sk_batchnorm._compat import Interval, StrOptions, check_parameters
 from sk_batchnorm._kernels.numpy import Floats
-from sk_batchnorm._moments import batch_moments, cut, moments
+from sk_batchnorm._moments import Moments, batch_moments, cut, moments
 from sk_batchnorm._normalize import inverse_scale_of, normalize, scale_of
 from sk_batchnorm._running_stats import Count, RunningStats
+from sk_batchnorm.functional import (
+    checked_gradient,
+    gradients,
+    mean_and_variance,
+    own_statistics,
+)
 
 _SHAPES = "(n_samples, n_features) or (n_samples, n_channels, n_timepoints)"
 
@@ -372,13 +378,158 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             learned = shallow_copy(self)
             X, weight = learned._validate(X, sample_weight, reset=True)
             learned._start()
-            stats = learned._step(X, weight)
+            stats = learned._step(moments(X, weight, self.n_jobs))
             learned._warn_of_unobserved(stats)
             learned._running_stats = stats
             return self._become(learned)
         X, weight = self._validate(X, sample_weight, reset=False)
-        self._running_stats = self._step(X, weight)
+        self._running_stats = self._step(moments(X, weight, self.n_jobs))
         return self
+
+    def forward(self, X: Any) -> NDArray[np.floating]:
+        """Training mode: normalise X by its own statistics, and learn from it.
+
+        What ``bn(x)`` does in PyTorch after ``bn.train()``: X is normalised by its
+        own mean and biased variance, and the affine map applied; the running
+        statistics take one step, as in :meth:`partial_fit`; and what the gradient
+        needs is remembered until :meth:`backward` takes it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, \
+n_timepoints)
+            At least 2 values of each feature, none of them missing.
+
+        Returns
+        -------
+        ndarray of the shape of X
+            float32 where X is float32 or float16, else float64.
+
+        Raises
+        ------
+        ValueError
+            If X is not what it must be, or contains NaN, whose gradient is
+            undefined. The transformer is then as it was.
+        TypeError
+            If X is sparse.
+        InvalidParameterError
+            If a parameter is out of range.
+
+        Notes
+        -----
+        The rule of `variance` and `momentum` moves the running statistics only; the
+        output is the same under each. With ``with_mean=False`` it is not centred.
+        The copy of X that is remembered is neither pickled nor cloned.
+
+        References
+        ----------
+        S. Ioffe and C. Szegedy, "Batch Normalization: Accelerating Deep Network
+        Training by Reducing Internal Covariate Shift", ICML 2015,
+        arXiv:1502.03167, algorithm 1.
+
+        Examples
+        --------
+        >>> from sk_batchnorm import BatchNorm1dTransformer
+        >>> bn = BatchNorm1dTransformer(momentum=0.5, eps=0)
+        >>> bn.forward([[1.0], [5.0]])
+        array([[-1.],
+               [ 1.]])
+        >>> bn.running_mean_, bn.running_var_
+        (array([1.5]), array([4.5]))
+        """
+        check_parameters(self)
+        learned = shallow_copy(self)
+        is_first = not self.__sklearn_is_fitted__()
+        X, _ = learned._validate(X, None, reset=is_first, accept_sparse=False)
+        if is_first:
+            learned._start()
+        _check_affine(learned.weight_, learned.bias_, learned.n_features_in_)
+        batch = own_statistics(X, self.n_jobs)
+        learned._running_stats = learned._step(batch)
+        mean, var = mean_and_variance(batch)
+        weight = learned.weight_
+        Y: NDArray[np.floating] = normalize(
+            X,
+            mean if self.with_mean else None,
+            scale_of(var, self.eps, weight),
+            learned.bias_,
+            copy=True,
+            n_jobs=self.n_jobs,
+        )
+        # Copies, as the caller may go on with the arrays.
+        learned._forward = {
+            "X": X.copy(),
+            "mean": mean,
+            "inverse_std": scale_of(var, self.eps, None),
+            "weight": None if weight is None else np.array(weight),
+            "with_mean": self.with_mean,
+        }
+        self._become(learned)
+        return Y
+
+    def backward(self, grad_output: ArrayLike) -> NDArray[np.floating]:
+        """Gradient of the last :meth:`forward`.
+
+        Leaves the gradients of the affine map in `weight_grad_` and `bias_grad_`,
+        for an optimiser of the caller's to apply to `weight_` and `bias_`. They are
+        those of this call alone: nothing is added up from call to call.
+
+        Parameters
+        ----------
+        grad_output : array-like of the shape of X
+            Gradient of a loss with respect to the output of :meth:`forward`.
+
+        Returns
+        -------
+        grad_input : ndarray of the shape of X
+            Gradient with respect to X, of the dtype of the output.
+
+        Raises
+        ------
+        NotFittedError
+            Before anything was learned.
+        ValueError
+            If there was no :meth:`forward` since the last call, or if grad_output
+            has another shape than its X, or contains NaN or infinity. The
+            transformer is then as it was.
+
+        See Also
+        --------
+        sk_batchnorm.functional.batch_norm_backward : The formulas.
+
+        References
+        ----------
+        S. Ioffe and C. Szegedy, "Batch Normalization: Accelerating Deep Network
+        Training by Reducing Internal Covariate Shift", ICML 2015,
+        arXiv:1502.03167, section 3.
+
+        Examples
+        --------
+        One step of gradient descent on half the squared distance to 1 and 2:
+
+        >>> from sk_batchnorm import BatchNorm1dTransformer
+        >>> bn = BatchNorm1dTransformer()
+        >>> Y = bn.forward([[1.0], [5.0]])
+        >>> grad_input = bn.backward(Y - [[1.0], [2.0]])
+        >>> bn.bias_ -= 0.1 * bn.bias_grad_
+        >>> bn.bias_.round(2)
+        array([0.3])
+        """
+        check_is_fitted(self)
+        remembered = vars(self).get("_forward")
+        if remembered is None:
+            raise ValueError(
+                "backward needs a forward before it, and each forward serves one "
+                "backward."
+            )
+        grad = checked_gradient(grad_output, remembered["X"].shape)
+        grad_input, grad_weight, grad_bias = gradients(grad, **remembered)
+        learned = shallow_copy(self)  # without what was remembered
+        is_affine = remembered["weight"] is not None
+        learned.weight_grad_ = grad_weight if is_affine else None
+        learned.bias_grad_ = grad_bias if is_affine else None
+        self._become(learned)
+        return grad_input
 
     def transform(self, X: Any, copy: bool | None = None) -> Any:
         """Normalise X with the running statistics and apply the affine map.
@@ -615,6 +766,12 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             )
         return self._become(learned)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What backward would need is a mini-batch of data, not something learned.
+        state: dict[str, Any] = super().__getstate__().copy()
+        state.pop("_forward", None)
+        return state
+
     def __sklearn_is_fitted__(self) -> bool:
         return "_running_stats" in vars(self)
 
@@ -627,11 +784,17 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         return tags
 
     def _validate(
-        self, X: Any, sample_weight: ArrayLike | None, *, reset: bool
+        self,
+        X: Any,
+        sample_weight: ArrayLike | None,
+        *,
+        reset: bool,
+        accept_sparse: bool = True,
     ) -> tuple[Any, Floats | None]:
         if reset or not self._is_plain(X):
             _refuse_mask(X)
-            X = validate_data(self, X, reset=reset, **_ACCEPTED)
+            accepted = _ACCEPTED if accept_sparse else _ACCEPTED_DENSE
+            X = validate_data(self, X, reset=reset, **accepted)
             X = self._check_kind(X, action="center")
         if self.num_features is not None and X.shape[1] != self.num_features:
             raise ValueError(
@@ -710,9 +873,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             return None
         return RunningStats.start(self.n_features_in_)
 
-    def _step(self, X: NDArray[Any], weight: Floats | None) -> RunningStats | None:
+    def _step(self, batch: Moments) -> RunningStats | None:
         stats = self._running_stats
-        batch = moments(X, weight, self.n_jobs)  # and refuse infinity
         if stats is None:
             return None
         return stats.step(
@@ -768,12 +930,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             # Else another thread's fit has come between, perhaps of another width.
             if vars(self) is attributes:
                 break
-        for name, values in (("weight_", weight), ("bias_", bias)):
-            if values is not None and np.shape(values) != (self.n_features_in_,):
-                raise ValueError(
-                    f"{name} has shape {np.shape(values)}, expected "
-                    f"{(self.n_features_in_,)}."
-                )
+        _check_affine(weight, bias, self.n_features_in_)
         return X, stats, weight, bias
 
 
@@ -784,6 +941,8 @@ _ACCEPTED: dict[str, Any] = {
     "ensure_all_finite": False,
     "allow_nd": True,
 }
+
+_ACCEPTED_DENSE: dict[str, Any] = _ACCEPTED | {"accept_sparse": False}
 
 _BIAS_ON_SPARSE = (
     "A bias_ other than 0 would make sparse X dense: pass `affine=False` or a "
@@ -853,6 +1012,15 @@ def _checked_vector(name: str, values: ArrayLike) -> Floats:
         values, ensure_2d=False, dtype=np.float64, input_name=name, copy=True
     )
     return vector
+
+
+def _check_affine(weight: Floats | None, bias: Floats | None, n_features: int) -> None:
+    """Check what others may have assigned."""
+    for name, values in (("weight_", weight), ("bias_", bias)):
+        if values is not None and np.shape(values) != (n_features,):
+            raise ValueError(
+                f"{name} has shape {np.shape(values)}, expected {(n_features,)}."
+            )
 
 
 def _check_keys(state: Mapping[str, Any], expected: tuple[str, ...]) -> None:

@@ -1,0 +1,477 @@
+"""Training mode and its gradient: PyTorch's autograd, and finite differences."""
+
+import copy
+import pickle
+
+import joblib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from sk_batchnorm import BatchNorm1dTransformer
+from sk_batchnorm._compat import InvalidParameterError
+from sk_batchnorm.functional import batch_norm, batch_norm_backward
+
+# What a gradient may differ by, relative to the largest of its numbers: sums of a
+# few hundred terms whose rounding each side does in its own order.
+RTOL = {"float64": 1e-10, "float32": 1e-4}
+
+
+def assert_close(actual, expected, dtype):
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    atol = RTOL[dtype] * max(1.0, np.abs(expected).max())
+    assert_allclose(actual, expected, rtol=RTOL[dtype], atol=atol)
+
+
+@st.composite
+def problems(draw):
+    """X, the gradient of a loss, weight and bias, in two or three dimensions."""
+    n_features = draw(st.integers(1, 8))
+    n_samples = draw(st.integers(4, 60))
+    shape = (n_samples, n_features)
+    if draw(st.booleans()):
+        shape += (draw(st.integers(1, 9)),)
+    dtype = draw(st.sampled_from(["float64", "float32"]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    X = rng.normal(rng.normal(), rng.uniform(0.5, 3.0), shape).astype(dtype)
+    grad = rng.normal(size=shape).astype(dtype)
+    weight, bias = rng.normal(size=(2, n_features)).astype(dtype)
+    return X, grad, weight, bias
+
+
+@given(
+    problem=problems(),
+    training=st.booleans(),
+    affine=st.booleans(),
+    tracked=st.booleans(),
+    momentum=st.floats(0, 1),
+    eps=st.floats(1e-8, 1.0),
+)
+def test_functional_is_pytorchs(problem, training, affine, tracked, momentum, eps):
+    torch = pytest.importorskip("torch")
+    X, grad, weight, bias = problem
+    dtype = X.dtype.name
+    mean, var = np.linspace(-1, 1, X.shape[1]), np.linspace(0.5, 2, X.shape[1])
+    mean, var = mean.astype(dtype), var.astype(dtype)
+    if training and not tracked:
+        mean = var = None
+    if not affine:
+        weight = bias = None
+
+    def tensor(array, requires_grad=False):
+        if array is None:
+            return None
+        return torch.tensor(array, requires_grad=requires_grad)
+
+    x, w, b = tensor(X, True), tensor(weight, affine), tensor(bias, affine)
+    peer_mean, peer_var = tensor(mean), tensor(var)
+    settings = {"training": training, "momentum": momentum, "eps": eps}
+    y = torch.nn.functional.batch_norm(x, peer_mean, peer_var, w, b, **settings)
+    y.backward(torch.from_numpy(grad))
+
+    Y = batch_norm(X, mean, var, weight, bias, **settings)
+    assert Y.dtype == X.dtype
+    assert_close(Y, y.detach(), dtype)
+    if mean is not None:
+        assert mean.dtype == var.dtype == X.dtype
+        assert_close(mean, peer_mean, dtype)
+        assert_close(var, peer_var, dtype)
+
+    grads = batch_norm_backward(grad, X, mean, var, weight, training=training, eps=eps)
+    if not training:  # the statistics are those of before, as nothing was updated
+        assert_array_equal(mean, peer_mean)
+    assert grads[0].dtype == X.dtype
+    assert_close(grads[0], x.grad, dtype)
+    if affine:
+        assert_close(grads[1], w.grad, dtype)
+        assert_close(grads[2], b.grad, dtype)
+
+
+@given(
+    problem=problems(),
+    affine=st.booleans(),
+    track_running_stats=st.booleans(),
+    momentum=st.floats(0, 1) | st.none(),
+    eps=st.floats(1e-8, 1.0),
+    n_steps=st.integers(1, 4),
+)
+def test_a_layer_that_learns_is_pytorchs(
+    problem, affine, track_running_stats, momentum, eps, n_steps
+):
+    torch = pytest.importorskip("torch")
+    X, grad, weight, bias = problem
+    dtype = X.dtype.name
+    settings = {
+        "affine": affine,
+        "track_running_stats": track_running_stats,
+        "momentum": momentum,
+        "eps": eps,
+    }
+    layer = torch.nn.BatchNorm1d(X.shape[1], dtype=getattr(torch, dtype), **settings)
+    bn = BatchNorm1dTransformer(weight_init=weight, bias_init=bias, **settings)
+    if affine:
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(weight))
+            layer.bias.copy_(torch.from_numpy(bias))
+    # Steps of gradient descent, each on another mini-batch.
+    for step in range(n_steps):
+        batch = (X * (1 + step / 4) + step).astype(dtype)
+        x = torch.tensor(batch, requires_grad=True)
+        layer.zero_grad()
+        y = layer(x)
+        y.backward(torch.from_numpy(grad))
+        assert_close(bn.forward(batch), y.detach(), dtype)
+        grad_input = bn.backward(grad)
+        assert grad_input.dtype == X.dtype
+        assert_close(grad_input, x.grad, dtype)
+        if affine:
+            assert_close(bn.weight_grad_, layer.weight.grad, dtype)
+            assert_close(bn.bias_grad_, layer.bias.grad, dtype)
+            with torch.no_grad():
+                for parameter in layer.parameters():
+                    parameter -= 0.01 * parameter.grad
+            bn.weight_ -= 0.01 * bn.weight_grad_
+            bn.bias_ -= 0.01 * bn.bias_grad_
+        else:
+            assert bn.weight_grad_ is bn.bias_grad_ is None
+    for key, value in layer.state_dict().items():
+        assert_close(bn.state_dict()[key], value, dtype)
+
+
+def numerical_gradient(loss, array, step=1e-6):
+    """Central differences."""
+    gradient = np.empty_like(array)
+    for index in np.ndindex(array.shape):
+        value = array[index]
+        array[index] = value + step
+        above = loss()
+        array[index] = value - step
+        gradient[index] = (above - loss()) / (2 * step)
+        array[index] = value
+    return gradient
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (4, 3, 5)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"with_mean": False},
+        {"affine": False},
+        {"affine": False, "with_mean": False},
+        {"track_running_stats": False},
+        {"variance": "total"},
+        {"eps": 0.0},
+        {"momentum": None, "bias_correction": True, "eps": 0.5},
+    ],
+    ids=str,
+)
+def test_finite_differences(shape, settings):
+    rng = np.random.default_rng(0)
+    X = rng.normal([[[2.0], [-1.0], [0.5]]], 1.5, (shape[0], 3, 5))
+    X = X if len(shape) == 3 else X[..., 0].copy()
+    grad = rng.normal(size=X.shape)
+    weight, bias = rng.normal(size=(2, 3))
+    bn = BatchNorm1dTransformer(weight_init=weight, bias_init=bias, **settings)
+    bn.fit(X)
+
+    def loss():
+        return (copy.deepcopy(bn).forward(X) * grad).sum()
+
+    bn.forward(X)
+    grad_input = bn.backward(grad)
+    # Differences over 2e-6 lose ten of the loss's sixteen digits.
+    tolerance = {"rtol": 1e-5, "atol": 1e-7}
+    assert_allclose(grad_input, numerical_gradient(loss, X), **tolerance)
+    if bn.affine:
+        for name in ("weight", "bias"):
+            expected = numerical_gradient(loss, getattr(bn, f"{name}_"))
+            assert_allclose(getattr(bn, f"{name}_grad_"), expected, **tolerance)
+
+
+@given(problems())
+def test_the_gradient_is_at_right_angles_to_shifts_and_scalings(problem):
+    # The output does not change when X is shifted, nor, without eps, when it is
+    # scaled; so the gradient has nothing in these directions.
+    X, grad, weight, bias = (array.astype(np.float64) for array in problem)
+    axes = (0,) if X.ndim == 2 else (0, 2)
+    bn = BatchNorm1dTransformer(weight_init=weight, bias_init=bias, eps=0)
+    bn.forward(X)
+    grad_input = bn.backward(grad)
+    size = np.abs(grad_input).sum() * (1 + np.abs(X).max()) + 1
+    assert_allclose(grad_input.sum(axis=axes), 0, atol=1e-12 * size)
+    assert_allclose((grad_input * X).sum(axis=axes), 0, atol=1e-12 * size)
+
+
+@given(
+    problem=problems(),
+    variance=st.sampled_from(["within", "total"]),
+    bias_correction=st.booleans(),
+    with_mean=st.booleans(),
+    affine=st.booleans(),
+)
+def test_forward_is_a_step_and_a_batch_normalised_by_itself(
+    problem, variance, bias_correction, with_mean, affine
+):
+    X, _, weight, bias = problem
+    bn = BatchNorm1dTransformer(
+        weight_init=weight,
+        bias_init=bias,
+        variance=variance,
+        bias_correction=bias_correction,
+        with_mean=with_mean,
+        affine=affine,
+    )
+    stepped = clone(bn).partial_fit(X).partial_fit(2 * X)
+    alone = clone(bn).set_params(track_running_stats=False).fit(X)
+    assert_array_equal(bn.forward(X), alone.transform(X))
+    bn.forward(2 * X)
+    for key, value in stepped.state_dict().items():
+        assert_array_equal(bn.state_dict()[key], value)
+
+
+def test_integers_and_float16():
+    X = np.array([[1, 5], [3, 9], [8, 2]])
+    grad = np.array([[1.0, 0.0], [0.0, 2.0], [0.5, 0.5]])
+    bn = BatchNorm1dTransformer()
+    for given_dtype, dtype in [("int16", "float64"), ("float16", "float32")]:
+        batch = X.astype(given_dtype)
+        assert bn.forward(batch).dtype == dtype
+        grad_input = bn.backward(grad)
+        assert grad_input.dtype == dtype
+        bn.forward(X.astype(np.float64))
+        assert_close(grad_input, bn.backward(grad), dtype)
+
+
+def test_a_constant_feature_without_eps():
+    X, grad = np.array([[3.0], [3.0], [3.0]]), np.array([[1.0], [2.0], [6.0]])
+    bn = BatchNorm1dTransformer(eps=0)
+    assert_array_equal(bn.forward(X), np.zeros((3, 1)))
+    # Divided by 1: all that is left is the mean of what was subtracted.
+    assert_array_equal(bn.backward(grad), [[-2.0], [-1.0], [3.0]])
+
+
+# What is remembered
+
+
+def fitted():
+    bn = BatchNorm1dTransformer().partial_fit(X)
+    return bn, bn.forward(X)
+
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(2.0, 3.0, (20, 4))
+GRAD = RNG.normal(size=X.shape)
+
+
+def test_the_callers_arrays_may_change_between_forward_and_backward():
+    bn, _ = fitted()
+    expected = bn.backward(GRAD)
+    batch = X.copy()
+    bn = BatchNorm1dTransformer().partial_fit(X)
+    Y = bn.forward(batch)
+    batch[:], Y[:], bn.weight_[:] = 0, 0, 7
+    assert_array_equal(bn.backward(GRAD), expected)
+
+
+def test_evaluation_and_learning_come_between():
+    bn, _ = fitted()
+    expected = copy.deepcopy(bn)
+    expected.forward(X)
+    bn.forward(X)
+    bn.transform(X[:1])
+    bn.partial_fit(5 * X)
+    assert_array_equal(bn.backward(GRAD), expected.backward(GRAD))
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        clone,
+        copy.copy,
+        copy.deepcopy,
+        lambda bn: pickle.loads(pickle.dumps(bn)),
+    ],
+)
+def test_copies_do_not_remember(copied):
+    bn, _ = fitted()
+    other = copied(bn)
+    if copied is clone:
+        other.fit(X)
+    size = len(pickle.dumps(bn))
+    bn.backward(GRAD)
+    # Two gradients of four numbers, and their names.
+    assert abs(len(pickle.dumps(bn)) - size) < 200
+    with pytest.raises(ValueError, match="needs a forward before it"):
+        other.backward(GRAD)
+
+
+def test_joblib_does_not_store_the_mini_batch(tmp_path):
+    bn = BatchNorm1dTransformer()
+    bn.forward(np.random.default_rng(0).normal(size=(10_000, 2)))
+    joblib.dump(bn, tmp_path / "bn")
+    assert (tmp_path / "bn").stat().st_size < 5000
+
+
+# Errors
+
+
+def everything(bn):
+    state = vars(bn) | {"_forward": None}
+    remembered = vars(bn).get("_forward")
+    return pickle.dumps((state, remembered))
+
+
+@pytest.mark.parametrize(
+    ("grad", "message"),
+    [
+        (GRAD[:-1], r"grad_output has shape \(19, 4\), but .* shape \(20, 4\)"),
+        (GRAD[..., None], r"grad_output has shape \(20, 4, 1\)"),
+        (GRAD[0], r"grad_output has shape \(4,\)"),
+        (np.where(GRAD > 0, np.nan, GRAD), "grad_output contains NaN"),
+        (np.where(GRAD > 0, np.inf, GRAD), "grad_output contains infinity"),
+    ],
+)
+def test_bad_gradients_change_nothing(grad, message):
+    bn, _ = fitted()
+    before = everything(bn)
+    with pytest.raises(ValueError, match=message):
+        bn.backward(grad)
+    assert everything(bn) == before
+    bn.backward(GRAD)  # the forward is still there
+    with pytest.raises(ValueError, match=message):
+        batch_norm_backward(grad, X, None, None, training=True)
+
+
+def test_backward_needs_a_forward_for_itself():
+    with pytest.raises(NotFittedError):
+        BatchNorm1dTransformer().backward(GRAD)
+    bn = BatchNorm1dTransformer().fit(X)
+    before = everything(bn)
+    with pytest.raises(ValueError, match="needs a forward before it"):
+        bn.backward(GRAD)
+    assert everything(bn) == before
+    bn.forward(X)
+    bn.backward(GRAD)
+    before = everything(bn)
+    with pytest.raises(ValueError, match="each forward serves one backward"):
+        bn.backward(GRAD)
+    assert everything(bn) == before
+
+
+NAN, INF = X.copy(), X.copy()
+NAN[3, 2], INF[3, 2] = np.nan, np.inf
+
+
+@pytest.mark.parametrize(
+    ("batch", "error", "message"),
+    [
+        (NAN, ValueError, "contains NaN, whose gradient is undefined"),
+        (INF, ValueError, "contains infinity"),
+        (X[:1], ValueError, r"more than 1 value per feature; X has shape \(1, 4\)"),
+        (X[:, :2], ValueError, "X has 2 features, but .* is expecting 4"),
+        (X[..., None, None], ValueError, "dim 4"),
+        (sparse.csr_matrix(X), TypeError, "[Ss]parse"),
+    ],
+    ids=["nan", "infinity", "one row", "width", "four dimensions", "sparse"],
+)
+@pytest.mark.parametrize("variance", ["within", "total"])
+def test_bad_mini_batches_change_nothing(batch, error, message, variance):
+    bn = BatchNorm1dTransformer(variance=variance, with_mean=False).fit(X)
+    bn.forward(X)
+    before = everything(bn)
+    with pytest.raises(error, match=message):
+        bn.forward(batch)
+    assert everything(bn) == before
+    fresh = BatchNorm1dTransformer(num_features=4)
+    before = everything(fresh)
+    with pytest.raises(error):
+        fresh.forward(batch)
+    assert everything(fresh) == before
+
+
+def test_a_row_of_one_sample_with_several_time_points_will_do():
+    signals = X.T[None]
+    Y = BatchNorm1dTransformer().forward(signals)
+    assert_allclose(Y.mean(axis=(0, 2)), 0, atol=1e-14)
+
+
+def test_a_weight_of_another_shape():
+    bn = BatchNorm1dTransformer().fit(X)
+    bn.weight_ = np.ones(3)
+    with pytest.raises(ValueError, match=r"weight_ has shape \(3,\), expected \(4,\)"):
+        bn.forward(X)
+
+
+STATS = {"running_mean": np.zeros(4), "running_var": np.ones(4)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"X": NAN}, "contains NaN"),
+        ({"X": INF}, "contains infinity"),
+        ({"X": X[:1]}, "more than 1 value"),
+        ({"X": X.astype(complex)}, "[Cc]omplex"),
+        ({"X": X[0]}, "Expected 2D array"),
+        ({"X": np.zeros((3, 4, 0))}, "2 or 3 dimensions"),
+        ({"weight": np.ones(3)}, r"weight has shape \(3,\), but X has 4 features"),
+        ({"bias": np.full(4, np.nan)}, "bias contains NaN"),
+        ({"running_mean": None}, "must both be given"),
+        ({"running_var": None}, "must both be given"),
+        ({"running_var": -np.ones(4)}, "running_var has a negative value"),
+        ({"running_mean": [0.0] * 4}, "running_mean is updated in place"),
+        ({"running_var": np.ones(4, dtype=int)}, "running_var is updated in place"),
+    ],
+    ids=str,
+)
+def test_bad_arguments_of_batch_norm_change_nothing(change, message):
+    stats = {key: array.copy() for key, array in STATS.items()}
+    arguments = {"X": X, **stats} | change
+    with pytest.raises(ValueError, match=message):
+        batch_norm(**arguments, training=True)
+    for key, array in stats.items():
+        assert_array_equal(array, STATS[key])
+
+
+def test_a_mean_beyond_float64_changes_nothing():
+    mean, var = np.array([1.7e308]), np.ones(1)
+    with pytest.raises(ValueError, match="overflows float64"):
+        batch_norm([[-1.7e308], [-1.7e308]], mean, var, training=True)
+    assert mean[0] == 1.7e308
+    assert var[0] == 1
+
+
+def test_a_read_only_running_mean():
+    mean, var = np.zeros(4), np.ones(4)
+    var.flags.writeable = False
+    with pytest.raises(ValueError, match="running_var is updated in place"):
+        batch_norm(X, mean, var, training=True)
+    assert_array_equal(mean, 0)
+    batch_norm(X, mean, var)  # eval mode only reads
+
+
+def test_eval_mode_needs_statistics():
+    with pytest.raises(ValueError, match="must both be given"):
+        batch_norm(X, None, None)
+    with pytest.raises(ValueError, match="must both be given"):
+        batch_norm_backward(GRAD, X, None, None)
+
+
+def test_eval_mode_keeps_missing_values():
+    Y = batch_norm(NAN, np.zeros(4), np.ones(4))
+    assert np.isnan(Y).sum() == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"momentum": 1.5}, {"momentum": None}, {"eps": -1}, {"training": 3}]
+)
+def test_parameters_out_of_range(change):
+    with pytest.raises(InvalidParameterError, match=next(iter(change))):
+        batch_norm(X, np.zeros(4), np.ones(4), **change)
