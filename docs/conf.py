@@ -21,7 +21,8 @@ extensions = [
     "mathml",
     "peers",
 ]
-exclude_patterns = ["_build", "performance_table.md", "pytorch_checkpoint.rst"]
+# Parts that are included in other pages.
+exclude_patterns = ["_build", "performance_table.md", "moving_*.rst"]
 nitpicky = True
 default_role = "literal"
 toc_object_entries_show_parents = "hide"

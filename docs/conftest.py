@@ -1,7 +1,12 @@
-"""What pytest leaves out here: code for Sphinx, and a page that needs PyTorch."""
+"""What pytest leaves out here: code for Sphinx, and pages of extras not installed."""
 
 from importlib.util import find_spec
 
 collect_ignore = ["conf.py", "_ext"]
-if find_spec("torch") is None:
-    collect_ignore.append("pytorch_checkpoint.rst")
+
+NEEDS = {
+    "moving_torch.rst": ["torch", "safetensors"],
+}
+for page, modules in NEEDS.items():
+    if any(find_spec(module) is None for module in modules):
+        collect_ignore.append(page)

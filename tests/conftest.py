@@ -14,6 +14,6 @@ settings.load_profile("sk_batchnorm")
 
 def pytest_configure():
     if os.environ.get("SK_BATCHNORM_REQUIRE_PEERS"):
-        for name in ("torch", "river", "sktime"):
+        for name in ("torch", "safetensors", "river", "sktime"):
             if importlib.util.find_spec(name) is None:
                 raise pytest.UsageError(f"{name} is required but not installed")

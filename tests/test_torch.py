@@ -1,0 +1,336 @@
+"""Layers move between scikit-learn and PyTorch, and go on training."""
+
+import io
+import sys
+from subprocess import run
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import load_wine
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from sk_batchnorm import BatchNorm1dTransformer
+
+torch = pytest.importorskip("torch")
+
+from sk_batchnorm.torch import from_torch, to_torch  # noqa: E402
+
+RNG = np.random.default_rng(0)
+X = RNG.normal([5.0, -100.0, 0.01], [2.0, 10.0, 0.5], (64, 3))
+
+
+def tensor(array, dtype=torch.float64):
+    return torch.from_numpy(np.asarray(array)).to(dtype)
+
+
+def output(layer, data, dtype=torch.float64):
+    """What a layer in eval mode makes of data."""
+    was_training = layer.training
+    with torch.no_grad():
+        Y = layer.eval()(tensor(data, dtype)).to(torch.float64).numpy()
+    layer.train(was_training)
+    return Y
+
+
+def trained(layer, dtype=torch.float64, n_steps=3):
+    layer.to(dtype)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter += torch.linspace(0.5, 1.5, 3, dtype=dtype)
+        for step in range(n_steps):
+            layer(tensor(X[step::3], dtype))
+    return layer
+
+
+@given(
+    n_steps=st.integers(0, 5),
+    momentum=st.floats(0, 1) | st.none(),
+    eps=st.floats(1e-8, 1.0),
+    affine=st.booleans(),
+    bias=st.booleans(),
+    track_running_stats=st.booleans(),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+)
+def test_a_layer_moves_over_and_back(
+    n_steps, momentum, eps, affine, bias, track_running_stats, dtype
+):
+    settings = {
+        "momentum": momentum,
+        "eps": eps,
+        "affine": affine,
+        "track_running_stats": track_running_stats,
+    }
+    layer = trained(torch.nn.BatchNorm1d(3, bias=bias, **settings), dtype, n_steps)
+    bn = from_torch(layer)
+    assert {name: bn.get_params()[name] for name in settings} == settings
+    # The layer's sums x·α + (bias − mean·α) round at the size of their terms: of
+    # |X| / std, which is some 110 where the variance is still that of the start.
+    rtol, size = (1e-12, 200) if dtype == torch.float64 else (1e-5, 200)
+    assert_allclose(
+        bn.transform(X), output(layer, X, dtype), rtol=rtol, atol=rtol * size
+    )
+    # There and back, nothing is lost: every float32 is a float64.
+    back = to_torch(bn, dtype=dtype)
+    assert back.training
+    assert back.extra_repr().startswith(f"3, eps={eps}, momentum={momentum}")
+    state = back.state_dict()
+    for key, value in layer.state_dict().items():
+        assert state[key].dtype == value.dtype
+        assert torch.equal(state[key], value)
+    if affine and not bias:
+        assert not state["bias"].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_any_dtype(dtype):
+    layer = torch.nn.BatchNorm1d(3, dtype=dtype)
+    with torch.no_grad():
+        layer.running_mean += tensor([1.0, 2.0, 1 / 3], dtype)
+    bn = from_torch(layer)
+    assert bn.running_mean_.dtype == np.float64
+    assert bn.running_mean_[2] == float(tensor([1 / 3], dtype)[0])
+    assert torch.equal(to_torch(bn, dtype=dtype).running_mean, layer.running_mean)
+
+
+def test_default_dtype_and_device():
+    bn = BatchNorm1dTransformer().fit(X)
+    assert to_torch(bn).weight.dtype == torch.float32
+    layer = to_torch(bn, dtype=torch.float64, device="cpu")
+    assert layer.running_var.dtype == torch.float64
+    assert layer.num_batches_tracked.dtype == torch.int64
+
+
+def test_the_kinds_of_layers():
+    expected = output(trained(torch.nn.BatchNorm1d(3)), X)
+    lazy = torch.nn.LazyBatchNorm1d()
+    lazy(torch.zeros(2, 3))
+    lazy.reset_running_stats()
+    assert_array_equal(output(trained(lazy), X), expected)
+    assert_allclose(from_torch(lazy).transform(X), expected, rtol=1e-12, atol=1e-10)
+    # A SyncBatchNorm trains on GPUs only; its state is that of the others.
+    sync = torch.nn.SyncBatchNorm.convert_sync_batchnorm(trained(lazy))
+    assert isinstance(sync, torch.nn.SyncBatchNorm)
+    assert_array_equal(from_torch(sync).running_var_, from_torch(lazy).running_var_)
+
+
+def test_a_layer_without_a_count():
+    layer = torch.nn.BatchNorm1d(3)
+    layer.num_batches_tracked = None  # as in checkpoints from before PyTorch 0.4.1
+    assert from_torch(layer).num_batches_tracked_ == 0
+
+
+def test_the_transformer_is_no_view_of_the_layer():
+    layer = trained(torch.nn.BatchNorm1d(3))
+    bn = from_torch(layer)
+    before = bn.state_dict()
+    trained(layer)
+    back = to_torch(bn, dtype=torch.float64)
+    trained(back)
+    for key, value in before.items():
+        assert_array_equal(bn.state_dict()[key], value)
+
+
+def test_a_trained_network_goes_on_as_a_pipeline():
+    data, target = load_wine(return_X_y=True)
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.BatchNorm1d(13), torch.nn.Linear(13, 3)
+    ).double()
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+    x, y = tensor(data), torch.from_numpy(target)
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(300):
+        rows = torch.randperm(len(x), generator=rng)[:32]
+        loss = torch.nn.functional.cross_entropy(network(x[rows]), y[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    norm, linear = network
+    classifier = LogisticRegression()
+    classifier.classes_ = np.unique(target)
+    classifier.coef_ = linear.weight.detach().numpy()
+    classifier.intercept_ = linear.bias.detach().numpy()
+    pipeline = make_pipeline(from_torch(norm), classifier)
+    expected = output(network, data)
+    # Sums of 13 terms.
+    assert_allclose(pipeline.decision_function(data), expected, rtol=1e-11, atol=1e-11)
+    assert pipeline.score(data, target) > 0.95
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_stream_is_handed_over_and_goes_on(affine):
+    rng = np.random.default_rng(0)
+    batches = rng.normal(3.0, 2.0, (6, 16, 3))
+    grads = rng.normal(size=batches.shape)
+
+    def step(bn, batch, grad):
+        bn.forward(batch)
+        bn.backward(grad)
+        if affine:
+            bn.weight_ -= 0.1 * bn.weight_grad_
+            bn.bias_ -= 0.1 * bn.bias_grad_
+
+    bn = BatchNorm1dTransformer(affine=affine).fit(X)
+    for batch, grad in zip(batches[:3], grads[:3], strict=True):
+        step(bn, batch, grad)
+    layer = to_torch(bn, dtype=torch.float64)
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.1) if affine else None
+    for batch, grad in zip(batches[3:], grads[3:], strict=True):
+        step(bn, batch, grad)
+        y = layer(tensor(batch))
+        if optimiser is not None:
+            optimiser.zero_grad()
+            y.backward(tensor(grad))
+            optimiser.step()
+    for key, value in layer.state_dict().items():
+        # Three steps of rounding on numbers of about 100.
+        assert_allclose(bn.state_dict()[key], value, rtol=1e-12, atol=1e-11)
+    assert_allclose(bn.transform(X), output(layer, X), rtol=1e-11, atol=1e-11)
+
+
+# Checkpoints
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("track_running_stats", [True, False])
+def test_state_dict_through_torch_save(affine, track_running_stats):
+    settings = {"affine": affine, "track_running_stats": track_running_stats}
+    bn = BatchNorm1dTransformer(3, **settings).fit(X)
+    state = bn.state_dict()
+    file = io.BytesIO()
+    torch.save({key: torch.from_numpy(state[key]) for key in state}, file)
+    file.seek(0)
+    loaded = BatchNorm1dTransformer(3, **settings)
+    loaded.load_state_dict(torch.load(file, weights_only=True))
+    assert_array_equal(loaded.transform(X), bn.transform(X))
+    assert loaded.num_batches_tracked_ == bn.num_batches_tracked_
+
+
+def test_state_dict_through_safetensors():
+    numpy = pytest.importorskip("safetensors.numpy")
+    gaps = np.where(RNG.random(X.shape) < 0.3, np.nan, X)
+    gaps[32:, 0] = np.nan
+    bn = BatchNorm1dTransformer(batch_size=8).fit(gaps)
+    assert bn.num_batches_tracked_.tolist() == [4, 8, 8]
+    loaded = BatchNorm1dTransformer().load_state_dict(
+        numpy.load(numpy.save(bn.state_dict()))
+    )
+    for key, value in bn.state_dict().items():
+        assert_array_equal(loaded.state_dict()[key], value)
+        assert loaded.state_dict()[key].dtype == value.dtype
+
+
+# Errors
+
+
+def test_what_is_no_layer():
+    with pytest.raises(TypeError, match="got Linear"):
+        from_torch(torch.nn.Linear(3, 3))
+    with pytest.raises(TypeError, match="got BatchNorm2d"):
+        from_torch(torch.nn.BatchNorm2d(3))
+    with pytest.raises(ValueError, match="LazyBatchNorm1d does not know"):
+        from_torch(torch.nn.LazyBatchNorm1d())
+    layer = torch.nn.BatchNorm1d(3)
+    layer.running_mean[1] = float("nan")
+    with pytest.raises(ValueError, match="running_mean contains NaN"):
+        from_torch(layer)
+
+
+def test_unfitted():
+    with pytest.raises(NotFittedError):
+        to_torch(BatchNorm1dTransformer())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"variance": "total"}, r"variance='within'.*set_params\(variance='within'\)"),
+        ({"with_mean": False}, "with_mean=False and a mean other than 0"),
+        ({"with_mean": False, "track_running_stats": False}, "with_mean=False"),
+        (
+            {"bias_correction": True},
+            r"still acts after 7 mini-batches.*set_params\(bias_correction=False\)",
+        ),
+        ({"bias_correction": True, "momentum": 0}, "bias_correction=False"),
+    ],
+    ids=str,
+)
+def test_what_pytorch_can_not_express(settings, message):
+    bn = BatchNorm1dTransformer(batch_size=10, **settings).fit(X)
+    with pytest.raises(ValueError, match=message):
+        to_torch(bn)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"variance": "total", "momentum": 0},  # frozen, by whichever rule
+        {"variance": "total", "track_running_stats": False},
+        {"bias_correction": True, "momentum": None},  # always corrected
+        {"bias_correction": True, "momentum": 1},  # nothing to correct
+    ],
+    ids=str,
+)
+def test_settings_that_change_no_output_are_no_error(settings):
+    bn = BatchNorm1dTransformer(batch_size=10, **settings).fit(X)
+    layer = to_torch(bn, dtype=torch.float64)
+    for batch in (X[:20], X[20:]):
+        bn.partial_fit(batch)
+        layer(tensor(batch))
+        assert_allclose(bn.transform(X), output(layer, X), rtol=1e-11, atol=1e-11)
+
+
+def test_a_correction_that_has_faded_is_no_error():
+    bn = BatchNorm1dTransformer(bias_correction=True, momentum=0.5)
+    for _ in range(54):  # 1 − 0.5**54 is 1
+        bn.partial_fit(X)
+    layer = to_torch(bn, dtype=torch.float64)
+    bn.partial_fit(X[:10])
+    layer(tensor(X[:10]))
+    assert_allclose(bn.running_var_, layer.running_var, rtol=1e-12)
+
+
+def test_zero_variance_without_eps():
+    constant = np.ones((4, 3))
+    with pytest.raises(ValueError, match="divides a feature of zero variance by 0"):
+        to_torch(BatchNorm1dTransformer(eps=0).fit(constant))
+    to_torch(BatchNorm1dTransformer(eps=0).fit(X))
+
+
+def test_counts_that_differ():
+    gaps = X.copy()
+    gaps[:10, 0] = np.nan
+    bn = BatchNorm1dTransformer(batch_size=10).fit(gaps)
+    assert bn.num_batches_tracked_.tolist() == [6, 7, 7]
+    layer = to_torch(bn, dtype=torch.float64)
+    assert int(layer.num_batches_tracked) == 7
+    bn.partial_fit(X)
+    layer(tensor(X))
+    assert_allclose(bn.running_var_, layer.running_var, rtol=1e-12)
+    with pytest.raises(ValueError, match="PyTorch has one number for all features"):
+        to_torch(bn.set_params(momentum=None, batch_size=10).fit(gaps))
+
+
+def test_numbers_too_large_for_the_dtype():
+    bn = BatchNorm1dTransformer().fit(1e30 * X)
+    with pytest.raises(ValueError, match=r"running_var .* too large for torch.float32"):
+        to_torch(bn)
+    to_torch(bn, dtype=torch.float64)
+
+
+def test_a_machine_without_pytorch_is_told_the_extra():
+    code = (
+        "import sys, sk_batchnorm\n"
+        "sys.modules['torch'] = None\n"
+        "try: import sk_batchnorm.torch\n"
+        "except ImportError as error: print(error)"
+    )
+    result = run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert 'pip install "sk-batchnorm[torch]"' in result.stdout
