@@ -18,12 +18,27 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
 )
 
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # before scikit-learn 1.9, which has no callbacks
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Nothing to support."""
+
+    def with_callbacks(method: Any) -> Any:
+        """Return the method as it is."""
+        return method
+
+
 __all__ = [
+    "CallbackSupportMixin",
     "Interval",
     "InvalidParameterError",
     "StrOptions",
     "check_arguments",
     "check_parameters",
+    "has_callbacks",
+    "with_callbacks",
 ]
 
 
@@ -80,3 +95,12 @@ def check_arguments(
     """
     if not get_config()["skip_parameter_validation"]:
         validate_parameter_constraints(constraints, arguments, function)
+
+
+def has_callbacks(estimator: Any) -> bool:
+    """Whether callbacks are set on an estimator, by its user or by a Pipeline.
+
+    Asked first, as a step of ``partial_fit`` takes less time than what goes with
+    callbacks.
+    """
+    return "_skl_callbacks" in vars(estimator)

@@ -165,6 +165,8 @@ def cut(
     shape: tuple[int, ...],
     batch_size: int | None,
     sample_weight: Floats | None = None,
+    *,
+    n_together: int | None = None,
 ) -> Iterator[Bounds]:
     """Cut rows, in order, into mini-batches.
 
@@ -178,14 +180,16 @@ def cut(
     batch_size : int or None
         None makes one mini-batch of everything.
     sample_weight : ndarray of shape (n_samples,) or None
+    n_together : int or None
+        Mini-batches to look at together; None is as many as their moments may take
+        memory for.
 
     Yields
     ------
     ndarray of int64
-        Bounds of some consecutive mini-batches, as many as are looked at
-        together; they go on where those before have ended.
+        Bounds of the next mini-batches; they go on where those before have ended.
     """
-    n_together = max(1, _STACK_VALUES // shape[1])
+    n_together = n_together or max(1, _STACK_VALUES // shape[1])
     ends = _batch_ends(shape[0], batch_size, sample_weight)
     start = 0
     while some := list(islice(ends, n_together)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from copy import copy as shallow_copy
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -21,9 +22,16 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from sk_batchnorm._compat import Interval, StrOptions, check_parameters
+from sk_batchnorm._compat import (
+    CallbackSupportMixin,
+    Interval,
+    StrOptions,
+    check_parameters,
+    has_callbacks,
+    with_callbacks,
+)
 from sk_batchnorm._kernels.numpy import Floats
-from sk_batchnorm._moments import Moments, batch_moments, cut, moments
+from sk_batchnorm._moments import Bounds, Moments, batch_moments, cut, moments
 from sk_batchnorm._normalize import inverse_scale_of, normalize, scale_of
 from sk_batchnorm._running_stats import Count, RunningStats
 from sk_batchnorm.functional import (
@@ -36,7 +44,9 @@ from sk_batchnorm.functional import (
 _SHAPES = "(n_samples, n_features) or (n_samples, n_channels, n_timepoints)"
 
 
-class BatchNorm1dTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class BatchNorm1dTransformer(
+    CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator
+):
     """Normalise features with running statistics that follow the stream.
 
     This is PyTorch's ``BatchNorm1d`` as a scikit-learn transformer.
@@ -324,22 +334,14 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             If a parameter is out of range.
         """
         check_parameters(self)
+        if has_callbacks(self):
+            self._reported_fit(X, y, sample_weight)
+            return self
         learned = shallow_copy(self)
-        X, weight = learned._validate(X, sample_weight, reset=True)
-        _check_two_samples("fit", X, weight)
-        learned._start()
-        stats = learned._running_stats
-        if sparse.issparse(X) and self.batch_size is not None:
-            X = X.tocsr()  # rows of CSC can't be cut out without a search
-        rule: dict[str, Any] = {"momentum": self.momentum, "variance": self.variance}
+        X, weight = learned._start_fit(X, sample_weight)
         for bounds in cut(X.shape, self.batch_size, weight):
-            # Also where nothing is tracked, as it refuses infinity.
-            batches = batch_moments(X, bounds, weight, self.n_jobs)
-            if stats is not None:
-                stretch = RunningStats.of_stretch(batches, **rule)
-                stats = stats.then(stretch, **rule, bias_correction=True)
-        learned._warn_of_unobserved(stats)
-        learned._running_stats = stats
+            learned._learn_stretch(X, bounds, weight)
+        learned._warn_of_unobserved()
         return self._become(learned)
 
     def partial_fit(
@@ -374,13 +376,15 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             If a parameter is out of range.
         """
         check_parameters(self)
+        if has_callbacks(self):
+            self._reported_partial_fit(X, y, sample_weight)
+            return self
         if not self.__sklearn_is_fitted__():
             learned = shallow_copy(self)
             X, weight = learned._validate(X, sample_weight, reset=True)
             learned._start()
-            stats = learned._step(moments(X, weight, self.n_jobs))
-            learned._warn_of_unobserved(stats)
-            learned._running_stats = stats
+            learned._running_stats = learned._step(moments(X, weight, self.n_jobs))
+            learned._warn_of_unobserved()
             return self._become(learned)
         X, weight = self._validate(X, sample_weight, reset=False)
         self._running_stats = self._step(moments(X, weight, self.n_jobs))
@@ -873,6 +877,78 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             return None
         return RunningStats.start(self.n_features_in_)
 
+    def _start_fit(
+        self, X: Any, sample_weight: ArrayLike | None
+    ) -> tuple[Any, Floats | None]:
+        X, weight = self._validate(X, sample_weight, reset=True)
+        _check_two_samples("fit", X, weight)
+        self._start()
+        if sparse.issparse(X) and self.batch_size is not None:
+            X = X.tocsr()  # rows of CSC can't be cut out without a search
+        return X, weight
+
+    def _learn_stretch(self, X: Any, bounds: Bounds, weight: Floats | None) -> None:
+        """Learn consecutive mini-batches of ``fit``."""
+        # Also where nothing is tracked, as it refuses infinity.
+        batches = batch_moments(X, bounds, weight, self.n_jobs)
+        if self._running_stats is not None:
+            stretch = RunningStats.of_stretch(
+                batches, momentum=self.momentum, variance=self.variance
+            )
+            self._running_stats = self._running_stats.then(
+                stretch,
+                momentum=self.momentum,
+                variance=self.variance,
+                bias_correction=True,
+            )
+
+    # The same with callbacks. To them, the estimator is as it was until the call is
+    # over, and fitted_estimator is what it will be.
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def _reported_fit(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> None:
+        root = self._init_callback_context(max_subtasks=None)
+        learned = shallow_copy(self)
+        X, weight = learned._start_fit(X, sample_weight)
+        one_by_one = partial(cut, X.shape, self.batch_size, weight, n_together=1)
+        root.max_subtasks = sum(1 for _ in one_by_one())
+        task = {"estimator": self, "X": X, "y": y}
+        task["metadata"] = {"sample_weight": weight}
+        root.call_on_fit_task_begin(**task)
+        for bounds in one_by_one():
+            rows = slice(*bounds)
+            subtask = {"estimator": self, "X": lambda rows=rows: X[rows]}
+            if weight is not None:
+                subtask["metadata"] = {"sample_weight": weight[rows]}
+            context = root.subcontext(task_name="mini-batch")
+            context.call_on_fit_task_begin(**subtask)
+            learned._learn_stretch(X, bounds, weight)
+            if context.call_on_fit_task_end(
+                **subtask, reconstruction_attributes=lambda: vars(learned)
+            ):
+                break
+        learned._warn_of_unobserved()
+        root.call_on_fit_task_end(
+            **task, reconstruction_attributes=lambda: vars(learned)
+        )
+        self._become(learned)
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def _reported_partial_fit(
+        self, X: Any, y: Any, sample_weight: ArrayLike | None
+    ) -> None:
+        context = self._init_callback_context(task_name="partial_fit")
+        task = {"estimator": self, "X": X, "y": y}
+        task["metadata"] = {"sample_weight": sample_weight}
+        context.call_on_fit_task_begin(**task)
+        learned = shallow_copy(self)
+        learned.set_callbacks().partial_fit(X, y, sample_weight)
+        learned._skl_callbacks = self._skl_callbacks
+        context.call_on_fit_task_end(
+            **task, reconstruction_attributes=lambda: vars(learned)
+        )
+        self._become(learned)
+
     def _step(self, batch: Moments) -> RunningStats | None:
         stats = self._running_stats
         if stats is None:
@@ -884,8 +960,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             bias_correction=self.bias_correction,
         )
 
-    def _warn_of_unobserved(self, stats: RunningStats | None) -> None:
+    def _warn_of_unobserved(self) -> None:
         """Name the features that the first mini-batches said nothing of."""
+        stats = self._running_stats
         if stats is None or np.all(stats.num_batches):
             return
         names = self.get_feature_names_out()

@@ -1,0 +1,196 @@
+"""scikit-learn's callbacks see the mini-batches of a fit."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from sk_batchnorm import BatchNorm1dTransformer
+
+try:
+    from sklearn.callback import ProgressBar
+except ImportError:  # before scikit-learn 1.9
+    ProgressBar = None
+
+RNG = np.random.default_rng(0)
+X = RNG.normal([1.0, -20.0, 300.0], [0.5, 4.0, 30.0], (100, 3))
+y = (X[:, 0] > 1).astype(int)
+
+needs_callbacks = pytest.mark.skipif(
+    ProgressBar is None, reason="scikit-learn 1.9 brought callbacks"
+)
+
+
+class Diary:
+    """Write down what happens."""
+
+    def __init__(self, stop_after=None, fail_in=None):
+        self.stop_after = stop_after
+        self.fail_in = fail_in
+        self.lines = []
+        self.fitted = []
+
+    def note(self, hook, context):
+        self.lines.append(f"{hook} {context.task_name}")
+        if self.fail_in in (hook, self.lines[-1]):
+            raise RuntimeError(f"no {hook}")
+
+    def setup(self, estimator, context):
+        self.note("setup", context)
+
+    def teardown(self, estimator, context):
+        self.note("teardown", context)
+
+    def on_fit_task_begin(self, estimator, context, *, X, y, metadata):
+        self.note("begin", context)
+        self.X, self.y, self.metadata = X, y, metadata
+        self.max_subtasks = context.max_subtasks
+
+    def on_fit_task_end(self, estimator, context, *, X, fitted_estimator):
+        self.note("end", context)
+        self.fitted.append(fitted_estimator)
+        is_batch = context.task_name == "mini-batch"
+        return is_batch and context.task_id + 1 == self.stop_after
+
+
+class PropagatedDiary(Diary):
+    max_propagation_depth = None
+
+
+@needs_callbacks
+def test_each_mini_batch_of_fit_is_a_task():
+    diary = Diary()
+    bn = BatchNorm1dTransformer(batch_size=30).set_callbacks(diary)
+    plain = clone(bn).set_callbacks().fit(X)
+    assert bn.fit(X, y) is bn
+    batch = ["begin mini-batch", "end mini-batch"]
+    # 100 rows: 30, 30, 30 and 10.
+    assert diary.lines == [
+        "setup fit",
+        "begin fit",
+        *batch * 4,
+        "end fit",
+        "teardown fit",
+    ]
+    # One by one, not in closed form: equal but for rounding.
+    assert_allclose(bn.running_mean_, plain.running_mean_, rtol=1e-14)
+    assert_allclose(bn.running_var_, plain.running_var_, rtol=1e-14)
+    for n_batches, fitted in enumerate(diary.fitted[:4], start=1):
+        upto = clone(plain).fit(X[: 30 * n_batches])
+        assert_allclose(fitted.transform(X), upto.transform(X), rtol=1e-12, atol=1e-13)
+    assert_array_equal(diary.fitted[4].running_var_, bn.running_var_)
+    assert diary.fitted[4] is not bn
+
+
+@needs_callbacks
+def test_tasks_carry_their_rows():
+    class Rows(Diary):
+        def on_fit_task_begin(self, estimator, context, *, X, y, metadata):
+            self.lines.append((context.task_name, context.max_subtasks, X, y, metadata))
+
+    rows, weight = Rows(), np.arange(100) % 3
+    bn = BatchNorm1dTransformer(batch_size=40).set_callbacks(rows)
+    bn.fit(X, y, sample_weight=weight)
+    root, first = rows.lines[1:3]
+    assert root[:2] == ("fit", 2)
+    assert_array_equal(root[2], X)
+    assert root[3] is y
+    assert_array_equal(root[4]["sample_weight"], weight)
+    assert first[:2] == ("mini-batch", 0)
+    end = np.flatnonzero(weight)[40]  # where the 41st row of positive weight is
+    assert_array_equal(first[2], X[:end])
+    assert_array_equal(first[4]["sample_weight"], weight[:end])
+
+
+@needs_callbacks
+def test_partial_fit_is_one_task():
+    diary = Diary()
+    bn = BatchNorm1dTransformer().set_callbacks(diary)
+    plain = BatchNorm1dTransformer()
+    for batch in (X[:50], X[50:]):
+        assert bn.partial_fit(batch, y, sample_weight=2.0) is bn
+        plain.partial_fit(batch, sample_weight=2.0)
+        assert diary.metadata == {"sample_weight": 2.0}
+        assert_array_equal(bn.running_var_, plain.running_var_)
+        assert_array_equal(diary.fitted[-1].running_var_, plain.running_var_)
+    hooks = ["setup", "begin", "end", "teardown"]
+    assert diary.lines == [f"{hook} partial_fit" for hook in hooks] * 2
+
+
+@needs_callbacks
+def test_a_callback_may_stop_fit():
+    bn = BatchNorm1dTransformer(batch_size=10).set_callbacks(Diary(stop_after=3))
+    assert bn.fit(X).num_batches_tracked_ == 3
+    expected = BatchNorm1dTransformer(batch_size=10).fit(X[:30])
+    assert_allclose(bn.running_var_, expected.running_var_, rtol=1e-14)
+
+
+@needs_callbacks
+@pytest.mark.parametrize("hook", ["setup", "begin", "end", "end fit"])
+def test_a_callback_that_fails_changes_nothing(hook):
+    bn = BatchNorm1dTransformer(batch_size=10).fit(X[:50])
+    before = bn.state_dict()
+    diary = Diary(fail_in=hook)
+    bn.set_callbacks(diary)
+    with pytest.raises(RuntimeError, match="no "):
+        bn.fit(X)
+    assert diary.lines[-1] == "teardown fit"
+    if hook != "end fit":
+        with pytest.raises(RuntimeError, match="no "):
+            bn.partial_fit(X)
+    for key, value in bn.state_dict().items():
+        assert_array_equal(value, before[key])
+    fitted = clone(bn).set_callbacks().fit(X[:50])
+    assert set(vars(bn)) - set(vars(fitted)) == {"_skl_callbacks"}
+
+
+@needs_callbacks
+def test_bad_data_with_callbacks_changes_nothing():
+    diary = Diary()
+    bn = BatchNorm1dTransformer(batch_size=10).fit(X).set_callbacks(diary)
+    before = bn.state_dict()
+    bad = X.copy()
+    bad[55, 1] = np.inf
+    for method in (bn.fit, bn.partial_fit):
+        with pytest.raises(ValueError, match="infinity"):
+            method(bad)
+        assert diary.lines[-1].startswith("teardown")
+    for key, value in bn.state_dict().items():
+        assert_array_equal(value, before[key])
+
+
+@needs_callbacks
+def test_callbacks_of_a_pipeline_and_a_search_reach_the_mini_batches():
+    diary = PropagatedDiary()
+    bn = BatchNorm1dTransformer(batch_size=20)
+    pipe = make_pipeline(bn, LogisticRegression()).set_callbacks(diary)
+    pipe.fit(X, y)
+    assert diary.lines.count("end mini-batch") == 5
+    assert not hasattr(bn, "_skl_callbacks")
+    expected = BatchNorm1dTransformer(batch_size=20).fit(X)
+    assert_allclose(bn.running_var_, expected.running_var_, rtol=1e-14)
+
+    diary = PropagatedDiary()
+    pipe.set_callbacks()
+    grid = {"batchnorm1dtransformer__momentum": [0.1, 0.5]}
+    GridSearchCV(pipe, grid, cv=2).set_callbacks(diary).fit(X, y)
+    # Two momenta on halves of 50 rows in each of two splits, and all rows at the end.
+    assert diary.lines.count("end mini-batch") == 2 * 2 * 3 + 5
+
+
+@needs_callbacks
+def test_progress_bar(capsys):
+    pytest.importorskip("rich")
+    bn = BatchNorm1dTransformer(batch_size=10)
+    bn.set_callbacks(ProgressBar()).fit(X)
+    printed = capsys.readouterr().out
+    assert "BatchNorm1dTransformer - fit" in printed
+    assert "100%" in printed
+
+
+def test_older_versions_do_not_have_the_method():
+    has_method = hasattr(BatchNorm1dTransformer(), "set_callbacks")
+    assert has_method == (ProgressBar is not None)
