@@ -1,8 +1,9 @@
 """The private scikit-learn names that this package needs, in one place.
 
-scikit-learn documents ``_parameter_constraints`` for estimators outside of it
-but keeps the constraints themselves in a private module. Tested on the oldest
-and on the newest supported version.
+scikit-learn documents ``_parameter_constraints`` and the array API for estimators
+outside of it but keeps the constraints themselves, and what finds an array's
+namespace, in private modules. Tested on the oldest and on the newest supported
+version.
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from sklearn import get_config
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import config_context, get_config
+from sklearn.utils._array_api import (
+    _convert_to_numpy,
+    _max_precision_float_dtype,
+    get_namespace_and_device,
+)
 from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
@@ -37,7 +45,11 @@ __all__ = [
     "StrOptions",
     "check_arguments",
     "check_parameters",
+    "from_numpy",
     "has_callbacks",
+    "largest_float",
+    "namespace_of",
+    "to_numpy",
     "with_callbacks",
 ]
 
@@ -104,3 +116,32 @@ def has_callbacks(estimator: Any) -> bool:
     callbacks.
     """
     return "_skl_callbacks" in vars(estimator)
+
+
+def namespace_of(array: Any) -> tuple[Any, Any]:
+    """Namespace and device of an array, NumPy's where it is no array.
+
+    Also where the configuration, by now, does not ask for the array API: what was
+    learned under it stays where it is.
+    """
+    with config_context(array_api_dispatch=True):
+        xp, _, device = get_namespace_and_device(array)
+    return xp, device
+
+
+def largest_float(xp: Any, device: Any) -> Any:
+    """float64, or float32 on a device that has no float64."""
+    return _max_precision_float_dtype(xp, device)
+
+
+def from_numpy(values: NDArray[Any], xp: Any, device: Any, dtype: Any = None) -> Any:
+    """Copy an array of NumPy to a namespace and a device."""
+    return xp.asarray(values.copy(), dtype=dtype, device=device)
+
+
+def to_numpy(values: Any) -> Any:
+    """Copy an array of another namespace to NumPy; all else is left as it is."""
+    if isinstance(values, np.ndarray) or not hasattr(values, "__dlpack__"):
+        return values
+    xp, _ = namespace_of(values)
+    return _convert_to_numpy(values, xp)

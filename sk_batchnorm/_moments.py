@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sk_batchnorm._compat import from_numpy, largest_float, namespace_of, to_numpy
 from sk_batchnorm._kernels import dispatch
 from sk_batchnorm._kernels import numpy as kernels
 from sk_batchnorm._kernels.numpy import (
@@ -114,6 +115,9 @@ n_timepoints), or CSR or CSC of shape (n_samples, n_features)
     with np.errstate(over="ignore", invalid="ignore"):
         if sparse.issparse(X):
             return _of_sparse(X, sample_weight)
+        if not isinstance(X, np.ndarray):
+            bounds = np.array([0, X.shape[0]])
+            return _of_all(iter([_of_namespace(X, bounds, sample_weight)]))
         if X.ndim == 3:
             return _of_3d(X, sample_weight)
         return _of_2d(X, sample_weight, n_jobs)
@@ -145,6 +149,9 @@ def batch_moments(
     ValueError
         If X contains infinity.
     """
+    if not isinstance(X, np.ndarray) and not sparse.issparse(X):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _of_namespace(X, bounds, sample_weight)
     is_2d = not sparse.issparse(X) and X.ndim == 2
     if is_2d and np.diff(bounds).max() <= dispatch.rows_at_once(X):
         with np.errstate(over="ignore", invalid="ignore"):
@@ -332,6 +339,74 @@ def _of_sparse(X: Any, weight: Floats | None) -> Moments:
     residual = (deviations - zeros * shift) / divisor
     squares = squares + zeros * shift**2 - count * residual**2
     return Moments(n_samples, count, shift, residual, np.maximum(squares, 0.0))
+
+
+def _of_namespace(X: Any, bounds: Bounds, sample_weight: Floats | None) -> Moments:
+    """Moments of mini-batches of an array of another namespace, on its device.
+
+    What comes back to the host are numbers per feature. The deviations are from a
+    value of each feature, so that those of a constant one are exactly 0.
+    """
+    parts = [
+        _of_even_batches(X, start, n_batches, n_rows, sample_weight)
+        for start, n_batches, n_rows in _even_runs(bounds)
+    ]
+    return _concatenate(parts)
+
+
+def _even_runs(bounds: Bounds) -> Iterator[tuple[int, int, int]]:
+    """First row, number and length of consecutive mini-batches of one length."""
+    start = int(bounds[0])
+    for n_rows, batches in groupby(np.diff(bounds).tolist()):
+        n_batches = len(list(batches))
+        yield start, n_batches, n_rows
+        start += n_batches * n_rows
+
+
+def _of_even_batches(
+    X: Any, start: int, n_batches: int, n_rows: int, sample_weight: Floats | None
+) -> Moments:
+    xp, device = namespace_of(X)
+    dtype = largest_float(xp, device)
+    rows = slice(start, start + n_batches * n_rows)
+    part = X[rows, ...]
+    n_features = part.shape[1]
+    if part.ndim == 3:
+        part = xp.permute_dims(part, (0, 2, 1))
+    values = xp.astype(xp.reshape(part, (n_batches, -1, n_features)), dtype)
+    n_values = values.shape[1]  # of each feature, missing ones included
+    if sample_weight is None:
+        weight = np.ones((n_batches, n_values, 1))
+    else:
+        weight = np.repeat(sample_weight[rows], n_values // n_rows)
+        weight = weight.reshape(n_batches, n_values, 1)
+    share = from_numpy(weight, xp, device, dtype)
+
+    is_missing = xp.isnan(values) | (share == 0)
+    share = xp.where(is_missing, xp.zeros_like(values), share)
+    lowest = xp.asarray(-np.inf, dtype=dtype, device=device)
+    shift = xp.max(xp.where(is_missing, lowest, values), axis=1, keepdims=True)
+    shift = xp.where(shift == lowest, xp.zeros_like(shift), shift)
+    values = xp.where(is_missing, shift, values)
+    count = xp.sum(share, axis=1, keepdims=True)
+    divisor = xp.where(count == 0, xp.ones_like(count), count)
+    deviation = values - shift
+    residual = xp.sum(share * deviation, axis=1, keepdims=True) / divisor
+    deviation = deviation - residual
+    drift = xp.sum(share * deviation, axis=1, keepdims=True)
+    squares = xp.sum(share * deviation * deviation, axis=1, keepdims=True)
+    if not bool(xp.all(xp.isfinite(residual))) and bool(xp.any(xp.isinf(values))):
+        raise ValueError(kernels.INFINITE.format(X.dtype))
+
+    on_host = (
+        to_numpy(array[:, 0, :]).astype(np.float64)
+        for array in (count, shift, residual, squares, drift)
+    )
+    counts, shifts, residuals, all_squares, drifts = on_host
+    all_squares -= drifts * (drifts / np.maximum(counts, SMALLEST))
+    return Moments(
+        weight.sum(axis=1), counts, shifts, residuals, np.maximum(all_squares, 0.0)
+    )
 
 
 def _of_all(stacks: Iterator[Moments]) -> Moments:

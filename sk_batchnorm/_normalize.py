@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy import sparse
 
+from sk_batchnorm._compat import from_numpy, largest_float, namespace_of
 from sk_batchnorm._kernels.dispatch import centre_and_scale
-from sk_batchnorm._kernels.numpy import Floats, refuse_infinity
+from sk_batchnorm._kernels.numpy import INFINITE, Floats, refuse_infinity
 
 # Values of which an offset of 0 is worth finding.
 _WORTH_A_LOOK = 10_000
@@ -73,14 +74,15 @@ def normalize(
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features) or (n_samples, n_channels, \
+    X : array of shape (n_samples, n_features) or (n_samples, n_channels, \
 n_timepoints), or CSR or CSC of shape (n_samples, n_features)
+        Of NumPy or another namespace of the array API.
     centre, offset : ndarray of shape (n_features,) or None
         None stands for 0, and is what they must be for sparse X.
     scale : ndarray of shape (n_features,)
     copy : bool
         If False, the result is written into X where its dtype and its
-        memory allow that.
+        memory allow that; not outside of NumPy.
     n_jobs : int or None
         Threads for a large array. The result does not depend on them.
 
@@ -98,11 +100,38 @@ n_timepoints), or CSR or CSC of shape (n_samples, n_features)
         if sparse.issparse(X):
             refuse_infinity(X.data)
             return _scale_sparse(X, scale, copy=copy)
+        if not isinstance(X, np.ndarray):
+            return _normalize_namespace(X, centre, scale, offset)
         if offset is not None and X.size > _WORTH_A_LOOK and not offset.any():
             offset = None
         out = _output(X, copy=copy)
         centre_and_scale(X, centre, scale, offset, out, n_jobs)
     return out
+
+
+def _normalize_namespace(
+    X: Any, centre: Floats | None, scale: Floats, offset: Floats | None
+) -> Any:
+    """Normalise an array of another namespace, on its device."""
+    xp, device = namespace_of(X)
+    is_floating = xp.isdtype(X.dtype, "real floating")
+    if is_floating and bool(xp.any(xp.isinf(X))):
+        raise ValueError(INFINITE.format(X.dtype))
+    dtype = largest_float(xp, device)
+
+    def per_feature(values: Floats) -> Any:
+        row = from_numpy(values, xp, device, dtype)
+        return row if X.ndim == 2 else row[:, None]
+
+    Y = xp.astype(X, dtype)
+    if centre is not None:
+        Y = Y - per_feature(centre)
+    Y = Y * per_feature(scale)
+    if offset is not None:
+        Y = Y + per_feature(offset)
+    if is_floating and xp.finfo(X.dtype).bits <= 32:
+        Y = xp.astype(Y, xp.float32)
+    return Y
 
 
 def _scale_sparse(X: Any, scale: Floats, *, copy: bool) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from sklearn import get_config
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import Tags, check_array
 from sklearn.utils.metadata_routing import UNUSED
@@ -27,7 +28,11 @@ from sk_batchnorm._compat import (
     Interval,
     StrOptions,
     check_parameters,
+    from_numpy,
     has_callbacks,
+    largest_float,
+    namespace_of,
+    to_numpy,
     with_callbacks,
 )
 from sk_batchnorm._kernels.numpy import Floats
@@ -276,13 +281,13 @@ default=None
     def running_mean_(self) -> Floats | None:
         """Running mean of each feature, None if nothing is tracked."""
         stats = self._running_stats
-        return None if stats is None else stats.mean
+        return None if stats is None else self._placed(stats.mean)
 
     @property
     def running_var_(self) -> Floats | None:
         """Running variance of each feature, None if nothing is tracked."""
         stats = self._running_stats
-        return None if stats is None else stats.var
+        return None if stats is None else self._placed(stats.var)
 
     @property
     def num_batches_tracked_(self) -> Count | None:
@@ -292,7 +297,10 @@ default=None
         features differ.
         """
         stats = self._running_stats
-        return None if stats is None else stats.num_batches
+        if stats is None or isinstance(stats.num_batches, int):
+            return None if stats is None else stats.num_batches
+        count: Count = self._placed(stats.num_batches)
+        return count
 
     def fit(
         self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
@@ -381,12 +389,12 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             return self
         if not self.__sklearn_is_fitted__():
             learned = shallow_copy(self)
-            X, weight = learned._validate(X, sample_weight, reset=True)
+            X, weight = learned._validate(X, sample_weight, "partial_fit", reset=True)
             learned._start()
             learned._running_stats = learned._step(moments(X, weight, self.n_jobs))
             learned._warn_of_unobserved()
             return self._become(learned)
-        X, weight = self._validate(X, sample_weight, reset=False)
+        X, weight = self._validate(X, sample_weight, "partial_fit", reset=False)
         self._running_stats = self._step(moments(X, weight, self.n_jobs))
         return self
 
@@ -444,7 +452,14 @@ n_timepoints)
         check_parameters(self)
         learned = shallow_copy(self)
         is_first = not self.__sklearn_is_fitted__()
-        X, _ = learned._validate(X, None, reset=is_first, accept_sparse=False)
+        X, _ = learned._validate(
+            X, None, "forward", reset=is_first, accept_sparse=False
+        )
+        if not isinstance(X, np.ndarray):
+            raise TypeError(
+                "forward takes NumPy arrays, and partial_fit and transform arrays of "
+                f"other namespaces too; got {type(X)}."
+            )
         if is_first:
             learned._start()
         _check_affine(learned.weight_, learned.bias_, learned.n_features_in_)
@@ -563,7 +578,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             ``track_running_stats=False``.
         """
         X, stats, weight, bias = self._with_state(
-            lambda: self._validate(X, None, reset=False)[0]
+            lambda: self._validate(X, None, "transform", reset=False)[0]
         )
         if sparse.issparse(X) and bias is not None and bias.any():
             raise ValueError(_BIAS_ON_SPARSE)
@@ -757,8 +772,12 @@ array-like of shape (n_samples, n_channels, n_timepoints)
 
         learned = shallow_copy(self)
         learned.n_features_in_ = n_features
-        learned.weight_ = arrays.get("weight")
-        learned.bias_ = arrays.get("bias")
+        if "_template" not in vars(learned):
+            learned._template = np.empty(0)
+        learned.weight_ = learned.bias_ = None
+        if self.affine:
+            learned.weight_ = learned._placed(arrays["weight"])
+            learned.bias_ = learned._placed(arrays["bias"])
         learned._running_stats = None
         if self.track_running_stats:
             if (arrays["running_var"] < 0).any():
@@ -785,12 +804,14 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         tags.input_tags.allow_nan = True
         tags.input_tags.sparse = not self.with_mean
         tags.input_tags.three_d_array = True
+        tags.array_api_support = True
         return tags
 
     def _validate(
         self,
         X: Any,
         sample_weight: ArrayLike | None,
+        method: str,
         *,
         reset: bool,
         accept_sparse: bool = True,
@@ -800,6 +821,10 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             accepted = _ACCEPTED if accept_sparse else _ACCEPTED_DENSE
             X = validate_data(self, X, reset=reset, **accepted)
             X = self._check_kind(X, action="center")
+        if reset:
+            self._template = _template(X)
+        elif not type(self._template) is type(X) is np.ndarray:
+            self._check_namespace(X, method)
         if self.num_features is not None and X.shape[1] != self.num_features:
             raise ValueError(
                 f"X has {X.shape[1]} features, but {type(self).__name__} was made "
@@ -818,7 +843,32 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 f"X has {X.shape[1]} features, but {type(self).__name__} is "
                 f"expecting {self.n_features_in_} features as input."
             )
+        self._check_namespace(X, "inverse_transform")
         return X
+
+    def _check_namespace(self, X: Any, method: str) -> None:
+        """Refuse arrays that are elsewhere than what was learned."""
+        if not get_config()["array_api_dispatch"]:
+            return
+        # Sparse matrices have no namespace; they go with NumPy.
+        wanted, given = namespace_of(self._template), namespace_of(_template(X))
+        if wanted != given:
+            raise ValueError(
+                f"Inputs passed to {type(self).__name__}.{method}() must use the same "
+                "namespace and the same device as those that it has learned from: "
+                f"{wanted[0].__name__} on {wanted[1]}; got {given[0].__name__} on "
+                f"{given[1]}."
+            )
+
+    def _placed(self, values: NDArray[Any]) -> Any:
+        """``values`` in the namespace and on the device of what was learned from."""
+        if isinstance(self._template, np.ndarray):
+            return values
+        xp, device = namespace_of(self._template)
+        is_float = values.dtype.kind == "f"
+        return from_numpy(
+            values, xp, device, self._template.dtype if is_float else None
+        )
 
     def _is_plain(self, X: Any) -> bool:
         """Whether X is what a stream repeats, with nothing left to check.
@@ -843,20 +893,20 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 f"Found array with dim {X.ndim}. {type(self).__name__} expected X of "
                 f"shape {_SHAPES}."
             )
-        if X.ndim == 3 and not X.size:
+        if X.ndim == 3 and 0 in X.shape:
             lacking = "timepoint(s)" if X.shape[1] else "feature(s)"
             raise ValueError(
-                f"Found array with 0 {lacking} (shape={X.shape}) while a minimum of 1 "
-                f"is required by {type(self).__name__}."
+                f"Found array with 0 {lacking} (shape={tuple(X.shape)}) while a "
+                f"minimum of 1 is required by {type(self).__name__}."
             )
-        if X.dtype.kind not in "biuf":
+        if not _is_real(X):
             raise ValueError(f"X has dtype {X.dtype}, which is not a real number.")
         if sparse.issparse(X) and self.with_mean:
             raise ValueError(
                 f"Cannot {action} sparse matrices: pass `with_mean=False` instead. "
                 "See docstring for motivation and alternatives."
             )
-        if X.dtype == np.longdouble:
+        if isinstance(X, np.ndarray) and X.dtype == np.longdouble:
             # A long double may be too large for float64.
             with np.errstate(over="ignore"):
                 X = check_array(X, **(_ACCEPTED | {"dtype": np.float64}))
@@ -869,6 +919,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         if self.affine:
             weight = _starting_values("weight_init", self.weight_init, 1.0, n_features)
             bias = _starting_values("bias_init", self.bias_init, 0.0, n_features)
+            weight, bias = self._placed(weight), self._placed(bias)
         self.weight_, self.bias_ = weight, bias
         self._running_stats = self._starting_stats()
 
@@ -880,7 +931,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
     def _start_fit(
         self, X: Any, sample_weight: ArrayLike | None
     ) -> tuple[Any, Floats | None]:
-        X, weight = self._validate(X, sample_weight, reset=True)
+        X, weight = self._validate(X, sample_weight, "fit", reset=True)
         _check_two_samples("fit", X, weight)
         self._start()
         if sparse.issparse(X) and self.batch_size is not None:
@@ -990,8 +1041,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             check_is_fitted(self)
         return (
             attributes["_running_stats"],
-            attributes["weight_"],
-            attributes["bias_"],
+            to_numpy(attributes["weight_"]),
+            to_numpy(attributes["bias_"]),
         )
 
     def _with_state(
@@ -1027,6 +1078,21 @@ _BIAS_ON_SPARSE = (
 )
 
 
+def _template(X: Any) -> Any:
+    """An empty array of the namespace and on the device of X."""
+    if isinstance(X, np.ndarray) or sparse.issparse(X):
+        return np.empty(0)
+    xp, device = namespace_of(X)
+    return xp.empty(0, dtype=largest_float(xp, device), device=device)
+
+
+def _is_real(X: Any) -> bool:
+    if isinstance(X, np.ndarray) or sparse.issparse(X):
+        return X.dtype.kind in "biuf"
+    xp, _ = namespace_of(X)
+    return bool(xp.isdtype(X.dtype, ("bool", "integral", "real floating")))
+
+
 def _refuse_mask(X: Any) -> None:
     if np.ma.is_masked(X):
         raise ValueError(
@@ -1046,6 +1112,7 @@ def _check_two_samples(caller: str, X: Any, weight: Floats | None) -> None:
 
 
 def _check_sample_weight(sample_weight: ArrayLike, X: Any) -> Floats:
+    sample_weight = to_numpy(sample_weight)
     if isinstance(sample_weight, Real):
         # One number, seen n_samples times.
         sample_weight = np.broadcast_to(float(sample_weight), X.shape[0])
@@ -1074,6 +1141,7 @@ def _check_sample_weight(sample_weight: ArrayLike, X: Any) -> Floats:
 def _starting_values(
     name: str, value: float | ArrayLike | None, default: float, n_features: int
 ) -> Floats:
+    value = to_numpy(value)
     if value is None or isinstance(value, Real):
         value = np.full(n_features, default if value is None else float(value))
     if np.shape(value) != (n_features,):

@@ -1,6 +1,9 @@
 import importlib.util
 import os
 
+# SciPy reads it once, when it is imported.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
 import pytest
 from hypothesis import settings
 
@@ -14,6 +17,6 @@ settings.load_profile("sk_batchnorm")
 
 def pytest_configure():
     if os.environ.get("SK_BATCHNORM_REQUIRE_PEERS"):
-        for name in ("torch", "safetensors", "river", "sktime"):
+        for name in ("torch", "array_api_strict", "safetensors", "river", "sktime"):
             if importlib.util.find_spec(name) is None:
                 raise pytest.UsageError(f"{name} is required but not installed")
