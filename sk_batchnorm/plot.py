@@ -253,7 +253,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 axes[cell], feature, line_kw, fill_between_kw, errorbar_kw
             )
             if _is_lowest(axes, cell):
-                n_samples = np.diff(self.bounds).max()
+                n_samples = self.bounds[1] - self.bounds[0]
                 axes[cell].set_xlabel(f"Mini-batch of {n_samples} samples")
         first = axes[cells[0]]
         if ax is None:
@@ -282,14 +282,14 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         from matplotlib.ticker import MaxNLocator
 
         number = np.arange(1, len(self.running_mean) + 1)
-        # The colour of text is legible on any background.
-        thin = min(1.0, 100 / len(number))
+        thin = np.clip(100 / len(number), 0.3, 1.0)  # many mini-batches lie close
         style = {
             "fmt": ".",
-            "color": mpl.rcParams["text.color"],
+            "color": mpl.rcParams["text.color"],  # legible on any background
             "alpha": 0.5,
             "markersize": 6 * thin,
             "elinewidth": thin,
+            "zorder": 1,
             "label": "mini-batch: mean ± standard deviation",
         }
         errorbar = ax.errorbar(
