@@ -216,7 +216,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
               several, a grid takes its place, as in scikit-learn's
               ``PartialDependenceDisplay``.
             - An array-like holds one Axes for each feature, such as `axes_` of
-              another display; the first gets the legend.
+              another display.
+
+            In axes that were passed, the first has the legend.
 
         n_cols : int, default=2
             Largest number of columns in the grid of axes.
@@ -259,10 +261,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         if ax is None:
             labelled = first.get_legend_handles_labels()
             first.figure.legend(*labelled, loc="outside upper center", ncols=3)
-        elif bounding is None:
-            first.legend()
-        else:  # small axes, of which it would cover the most
-            first.legend(loc="lower left", bbox_to_anchor=(0, 1))
+        else:
+            # Axes smaller than it keep their size.
+            first.legend(fontsize="small").set_in_layout(False)
         self.figure_, self.axes_, self.bounding_ax_ = first.figure, axes, bounding
         self.errorbars_, self.lines_, self.bands_ = artists
         return self
@@ -298,7 +299,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             self.batch_std[:, feature],
             **_style(style, errorbar_kw, Line2D),
         )
-        style = {"color": "C0", "linewidth": 2, "label": "running mean"}
+        color = mpl.colors.to_hex("C0")  # "C0" itself may mean another when rendered
+        style = {"color": color, "linewidth": 2, "label": "running mean"}
         mean, std = self.running_mean[:, feature], self.running_std[:, feature]
         (line,) = ax.plot(number, mean, **_style(style, line_kw, Line2D))
         style = {
