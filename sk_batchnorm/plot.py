@@ -283,12 +283,12 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         from matplotlib.ticker import MaxNLocator
 
         number = np.arange(1, len(self.running_mean) + 1)
-        thin = np.clip(100 / len(number), 0.3, 1.0)  # many mini-batches lie close
+        thin = min(1.0, 100 / len(number))  # as many mini-batches lie close
         style = {
             "fmt": ".",
             "color": mpl.rcParams["text.color"],  # legible on any background
             "alpha": 0.5,
-            "markersize": 6 * thin,
+            "markersize": max(2.0, 6 * thin),
             "elinewidth": thin,
             "zorder": 1,
             "label": "mini-batch: mean ± standard deviation",
