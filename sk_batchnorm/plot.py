@@ -1,0 +1,484 @@
+"""RunningStatsDisplay: see how running statistics follow a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from sklearn.base import clone
+
+from sk_batchnorm._compat import check_parameters
+from sk_batchnorm._kernels.numpy import Floats
+from sk_batchnorm._moments import cut, moments
+from sk_batchnorm._running_stats import RunningStats
+from sk_batchnorm._transformer import BatchNorm1dTransformer
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    Features = int | str | Iterable[int | str] | None
+    Style = dict[str, Any] | None
+
+__all__ = ["RunningStatsDisplay"]
+
+# So many axes still fit one figure.
+_FEATURES_BY_DEFAULT = 6
+
+
+class RunningStatsDisplay:
+    """Mini-batches of a stream, and the running statistics that follow them.
+
+    For each feature, the mean ± standard deviation of every mini-batch is drawn
+    against the running mean ± running standard deviation. A momentum that is
+    too small shows as a line that comes late where the mini-batches go, one
+    that is too large as a line that repeats their noise.
+
+    It is recommended to use :meth:`from_estimator` to create a display. All
+    parameters are stored as attributes.
+
+    Read more in the :ref:`user guide <choosing_momentum>`.
+
+    Parameters
+    ----------
+    batch_mean, batch_std : ndarray of shape (n_batches, n_features)
+        Mean and standard deviation of each mini-batch; NaN where it has too few
+        observed values of the feature.
+
+    running_mean, running_std : ndarray of shape (n_batches, n_features)
+        Running mean and standard deviation after each mini-batch.
+
+    bounds : ndarray of shape (n_batches + 1,)
+        Mini-batch k holds the samples from ``bounds[k]`` up to
+        ``bounds[k + 1]``.
+
+    feature_names : sequence of str, of length n_features
+        Names of the features that are drawn.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+        Figure that holds the axes.
+
+    bounding_ax_ : matplotlib Axes or None
+        The Axes whose place the grid takes. None if the features were drawn
+        into Axes that were passed.
+
+    axes_ : ndarray of matplotlib Axes
+        Of the shape (n_rows, n_cols) of the grid, None where a cell is empty;
+        or of the shape of the axes that were passed.
+
+    errorbars_ : ndarray of matplotlib ErrorbarContainer
+        The mini-batches; like the next two of the shape of `axes_`, with None
+        where that has None.
+
+    lines_ : ndarray of matplotlib Line2D
+        The running means.
+
+    bands_ : ndarray of matplotlib PolyCollection
+        One running standard deviation on either side.
+
+    See Also
+    --------
+    sk_batchnorm.BatchNorm1dTransformer : What learns the statistics.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_batchnorm import BatchNorm1dTransformer
+    >>> from sk_batchnorm.plot import RunningStatsDisplay
+    >>> X = np.random.default_rng(0).normal(size=(2000, 2)).cumsum(axis=0)
+    >>> bn = BatchNorm1dTransformer(batch_size=50, bias_correction=True)
+    >>> display = RunningStatsDisplay.from_estimator(bn, X)
+    >>> display.running_mean.shape, display.axes_.shape
+    ((40, 2), (1, 2))
+    """
+
+    figure_: Any
+    bounding_ax_: Any
+    axes_: NDArray[np.object_]
+    errorbars_: NDArray[np.object_]
+    lines_: NDArray[np.object_]
+    bands_: NDArray[np.object_]
+
+    def __init__(
+        self,
+        *,
+        batch_mean: Floats,
+        batch_std: Floats,
+        running_mean: Floats,
+        running_std: Floats,
+        bounds: NDArray[np.int64],
+        feature_names: Sequence[str],
+    ) -> None:
+        self.batch_mean = batch_mean
+        self.batch_std = batch_std
+        self.running_mean = running_mean
+        self.running_std = running_std
+        self.bounds = bounds
+        self.feature_names = feature_names
+
+    @classmethod
+    def from_estimator(
+        cls,
+        transformer: BatchNorm1dTransformer,
+        X: Any,
+        *,
+        features: Features = None,
+        ax: Axes | ArrayLike | None = None,
+        n_cols: int = 2,
+        line_kw: Style = None,
+        fill_between_kw: Style = None,
+        errorbar_kw: Style = None,
+    ) -> RunningStatsDisplay:
+        """Stream X through a clone of a transformer and draw what it learns.
+
+        X is cut, in order, into the mini-batches of
+        :meth:`~sk_batchnorm.BatchNorm1dTransformer.fit`, of the transformer's
+        `batch_size`. The clone starts afresh, whatever the transformer has
+        learned, and learns from one after the other as by
+        :meth:`~sk_batchnorm.BatchNorm1dTransformer.partial_fit`, so under the
+        transformer's own `bias_correction`: without it the picture begins at
+        mean 0 and variance 1, as the stream does.
+
+        Parameters
+        ----------
+        transformer : BatchNorm1dTransformer
+            Fitted or not. It is left as it is.
+
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
+array-like of shape (n_samples, n_channels, n_timepoints)
+            The stream, in the order of time; more than one mini-batch.
+
+        features : int, str or iterable of these, default=None
+            Indices or names of the features to draw, in this order. None draws
+            all of them if there are no more than 6, else the first 6.
+
+        ax : matplotlib Axes or array-like of Axes, default=None
+            Where to draw; see :meth:`plot`.
+
+        n_cols : int, default=2
+            Largest number of columns in the grid of axes.
+
+        line_kw, fill_between_kw, errorbar_kw : dict, default=None
+            Style of the running mean, of the running standard deviation and of
+            the mini-batches; see :meth:`plot`.
+
+        Returns
+        -------
+        RunningStatsDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError
+            If the transformer is another estimator.
+        ValueError
+            If there is no such feature, if X is a single mini-batch or not what
+            the transformer learns from, if it tracks no running statistics, or
+            if the axes do not fit the features.
+        InvalidParameterError
+            If a parameter of the transformer is out of range.
+        """
+        _check_matplotlib(f"{cls.__name__}.from_estimator")
+        display = cls(**_stream(transformer, X, features))
+        return display.plot(
+            ax,
+            n_cols=n_cols,
+            line_kw=line_kw,
+            fill_between_kw=fill_between_kw,
+            errorbar_kw=errorbar_kw,
+        )
+
+    def plot(
+        self,
+        ax: Axes | ArrayLike | None = None,
+        *,
+        n_cols: int = 2,
+        line_kw: Style = None,
+        fill_between_kw: Style = None,
+        errorbar_kw: Style = None,
+    ) -> RunningStatsDisplay:
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or array-like of Axes, default=None
+            - None makes a figure with a grid of axes, one for each feature, and
+              a legend above them.
+            - A single Axes is drawn into if there is one feature. If there are
+              several, a grid takes its place, as in scikit-learn's
+              ``PartialDependenceDisplay``.
+            - An array-like holds one Axes for each feature, such as `axes_` of
+              another display.
+
+            In axes that were passed, the first has the legend.
+
+        n_cols : int, default=2
+            Largest number of columns in the grid of axes.
+
+        line_kw : dict, default=None
+            Keywords for the ``matplotlib.axes.Axes.plot`` of the running mean.
+
+        fill_between_kw : dict, default=None
+            Keywords for the ``matplotlib.axes.Axes.fill_between`` of the
+            running standard deviation. It takes the line's colour.
+
+        errorbar_kw : dict, default=None
+            Keywords for the ``matplotlib.axes.Axes.errorbar`` of the
+            mini-batches.
+
+        Returns
+        -------
+        RunningStatsDisplay
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If the axes do not fit the features, or n_cols is below 1.
+        """
+        _check_matplotlib(f"{type(self).__name__}.plot")
+        axes, bounding = _arrange(ax, len(self.feature_names), n_cols)
+        cells = [cell for cell in np.ndindex(axes.shape) if axes[cell] is not None]
+        artists = np.full((3, *axes.shape), None, dtype=object)
+        for feature, cell in enumerate(cells):
+            artists[:, *cell] = self._draw(
+                axes[cell], feature, line_kw, fill_between_kw, errorbar_kw
+            )
+            if _is_lowest(axes, cell):
+                n_samples = self.bounds[1] - self.bounds[0]
+                axes[cell].set_xlabel(f"Mini-batch of {n_samples} samples")
+        first = axes[cells[0]]
+        if ax is None:
+            labelled = first.get_legend_handles_labels()
+            first.figure.legend(*labelled, loc="outside upper center", ncols=3)
+        else:
+            # Axes smaller than it keep their size.
+            first.legend(fontsize="small").set_in_layout(False)
+        self.figure_, self.axes_, self.bounding_ax_ = first.figure, axes, bounding
+        self.errorbars_, self.lines_, self.bands_ = artists
+        return self
+
+    def _draw(
+        self,
+        ax: Axes,
+        feature: int,
+        line_kw: Style,
+        fill_between_kw: Style,
+        errorbar_kw: Style,
+    ) -> tuple[Any, Any, Any]:
+        """Draw one feature; the mini-batches lie behind."""
+        import matplotlib as mpl
+        from matplotlib.collections import PolyCollection
+        from matplotlib.lines import Line2D
+        from matplotlib.ticker import MaxNLocator
+
+        number = np.arange(1, len(self.running_mean) + 1)
+        thin = min(1.0, 100 / len(number))  # as many mini-batches lie close
+        style = {
+            "fmt": ".",
+            "color": mpl.rcParams["text.color"],  # legible on any background
+            "alpha": 0.5,
+            "markersize": max(2.0, 6 * thin),
+            "elinewidth": thin,
+            "zorder": 1,
+            "label": "mini-batch: mean ± standard deviation",
+        }
+        errorbar = ax.errorbar(
+            number,
+            self.batch_mean[:, feature],
+            self.batch_std[:, feature],
+            **_style(style, errorbar_kw, Line2D),
+        )
+        color = mpl.colors.to_hex("C0")  # "C0" itself may mean another when rendered
+        style = {"color": color, "linewidth": 2, "label": "running mean"}
+        mean, std = self.running_mean[:, feature], self.running_std[:, feature]
+        (line,) = ax.plot(number, mean, **_style(style, line_kw, Line2D))
+        style = {
+            "color": line.get_color(),
+            "alpha": 0.3,
+            "label": "± running standard deviation",
+        }
+        style = _style(style, fill_between_kw, PolyCollection)
+        band = ax.fill_between(number, mean - std, mean + std, **style)
+        ax.set_ylabel(self.feature_names[feature])
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        return errorbar, line, band
+
+
+def _check_matplotlib(caller: str) -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"{caller} requires matplotlib, which comes with the extra `plot`: "
+            'pip install "sk-batchnorm[plot]"'
+        ) from error
+
+
+def _stream(
+    transformer: BatchNorm1dTransformer,
+    X: Any,
+    features: Features,
+) -> dict[str, Any]:
+    """The numbers of a display."""
+    if not isinstance(transformer, BatchNorm1dTransformer):
+        raise TypeError(
+            "RunningStatsDisplay draws a BatchNorm1dTransformer; got "
+            f"{type(transformer).__name__}. Of a Pipeline pass that step, with the "
+            "data that reach it."
+        )
+    learner = clone(transformer)
+    check_parameters(learner)
+    if not learner.track_running_stats:
+        raise ValueError(
+            "track_running_stats=False keeps no running statistics to draw."
+        )
+    X, _ = learner._validate(X, None, reset=True)
+    if sparse.issparse(X):
+        X = X.tocsr()  # rows of CSC can't be cut out without a search
+    groups = cut(X.shape, learner.batch_size)
+    bounds = np.array([0, *(end for group in groups for end in group[1:])])
+    if len(bounds) == 2:
+        raise ValueError(
+            f"X of {X.shape[0]} samples is a single mini-batch, as batch_size="
+            f"{learner.batch_size}: there is nothing to follow. Set a smaller "
+            "batch_size, or pass more of the stream."
+        )
+    names = list(map(str, learner.get_feature_names_out()))
+    chosen = _indices(features, names)
+    steps = _steps(learner, X, bounds)
+    numbers = np.array([[values[chosen] for values in step] for step in steps])
+    batch_mean, batch_std, running_mean, running_std = numbers.transpose(1, 0, 2)
+    return {
+        "batch_mean": batch_mean,
+        "batch_std": batch_std,
+        "running_mean": running_mean,
+        "running_std": running_std,
+        "bounds": bounds,
+        "feature_names": [names[feature] for feature in chosen],
+    }
+
+
+def _steps(
+    learner: BatchNorm1dTransformer, X: Any, bounds: NDArray[np.int64]
+) -> Iterator[tuple[Floats, Floats, Floats, Floats]]:
+    """Mean and standard deviation of each mini-batch, and the running ones."""
+    running = RunningStats.start(X.shape[1])
+    for start, stop in pairwise(bounds):
+        batch = RunningStats.of(
+            moments(X[start:stop], n_jobs=learner.n_jobs), learner.variance
+        )
+        running = running.then(
+            batch,
+            momentum=learner.momentum,
+            variance=learner.variance,
+            bias_correction=learner.bias_correction,
+        )
+        gap = np.where(np.equal(batch.num_batches, 0), np.nan, 0.0)
+        yield (
+            batch.mean + gap,
+            np.sqrt(batch.var) + gap,
+            running.mean,
+            np.sqrt(running.var),
+        )
+
+
+def _indices(features: Features, names: list[str]) -> list[int]:
+    """Indices of the features to draw."""
+    if features is None:
+        return list(range(len(names)))[:_FEATURES_BY_DEFAULT]
+    several: Any = [features] if isinstance(features, str | Integral) else features
+    indices = [_index(feature, names) for feature in several]
+    if not indices:
+        raise ValueError("features is empty: name at least one, or pass None.")
+    return indices
+
+
+def _index(feature: int | str, names: list[str]) -> int:
+    if isinstance(feature, str):
+        if feature not in names:
+            raise ValueError(
+                f"X has no feature named {feature!r}. Its features are "
+                f"{_listed(names)}."
+            )
+        return names.index(feature)
+    if isinstance(feature, bool | np.bool_) or not isinstance(feature, Integral):
+        raise ValueError(
+            f"features must be indices or names; got {feature!r} among them."
+        )
+    if not 0 <= feature < len(names):
+        raise ValueError(
+            f"X has no feature {feature}: their indices go from 0 to {len(names) - 1}."
+        )
+    return int(feature)
+
+
+def _listed(names: list[str]) -> str:
+    few = names[:10]
+    return ", ".join(few) + (", ..." if len(names) > len(few) else "")
+
+
+def _arrange(
+    ax: Axes | ArrayLike | None, n_features: int, n_cols: int
+) -> tuple[Any, Axes | None]:
+    """Axes for the features, and the one whose place a grid of them takes."""
+    import matplotlib.pyplot as plt
+    from matplotlib.axes import Axes
+
+    if n_cols < 1:
+        raise ValueError(f"n_cols must be at least 1; got {n_cols}.")
+    n_cols = min(n_cols, n_features)
+    n_rows = -(-n_features // n_cols)
+    if ax is None:
+        size = 5.5 * n_cols, 2.4 * n_rows + 0.6
+        _, ax = plt.subplots(figsize=size, layout="constrained")
+    elif n_features == 1 or not isinstance(ax, Axes):
+        axes = np.asarray(ax, dtype=object)
+        n_axes = sum(each is not None for each in axes.flat)
+        if n_axes != n_features:
+            raise ValueError(
+                f"ax must hold one Axes for each of {n_features} features; got "
+                f"{n_axes}."
+            )
+        return axes, None
+    return _grid(ax, n_features, n_rows, n_cols), ax
+
+
+def _grid(bounding: Axes, n_features: int, n_rows: int, n_cols: int) -> Any:
+    """Axes with a common x, whose ticks have labels where nothing is below."""
+    cell = bounding.get_subplotspec()
+    if cell is None or not bounding.axison:
+        raise ValueError(
+            "A grid can't take the place of this Axes, as it is no subplot or holds a "
+            f"grid already. Pass {n_features} Axes, such as axes_ of another display."
+        )
+    bounding.set_axis_off()
+    axes: Any = np.full((n_rows, n_cols), None, dtype=object)
+    specs = cell.subgridspec(n_rows, n_cols)
+    for i in range(n_features):
+        axes.flat[i] = bounding.figure.add_subplot(specs[i], sharex=axes[0, 0])
+        axes.flat[i].tick_params(labelbottom=i + n_cols >= n_features)
+    return axes
+
+
+def _is_lowest(axes: Any, cell: tuple[int, ...]) -> bool:
+    """Whether no axes of a grid are below."""
+    below = (cell[0] + 1, *cell[1:]) if axes.ndim > 1 else ()
+    return not below or below[0] == len(axes) or axes[below] is None
+
+
+def _style(default: dict[str, Any], own: Style, artist: Any) -> dict[str, Any]:
+    """Keywords in which those of the caller win, under any alias such as `lw`."""
+    from matplotlib.cbook import normalize_kwargs
+
+    return default | normalize_kwargs(own or {}, artist)

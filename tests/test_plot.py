@@ -1,0 +1,442 @@
+"""RunningStatsDisplay: its numbers are those of a stream, its picture its numbers."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.pipeline import make_pipeline
+
+from sk_batchnorm import BatchNorm1dTransformer
+from sk_batchnorm._compat import InvalidParameterError
+from sk_batchnorm.plot import RunningStatsDisplay
+
+mpl = pytest.importorskip("matplotlib")
+mpl.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+RNG = np.random.default_rng(0)
+X = RNG.normal([1.0, -20.0, 300.0], [0.5, 4.0, 30.0], (100, 3))
+FRAME = pd.DataFrame(X, columns=["a", "b", "c"])
+BN = BatchNorm1dTransformer(batch_size=10, bias_correction=True)
+NUMBERS = ("batch_mean", "batch_std", "running_mean", "running_std")
+
+draw = RunningStatsDisplay.from_estimator
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def assert_same_numbers(display, expected, **tolerance):
+    for name in NUMBERS:
+        got, wanted = getattr(display, name), getattr(expected, name)
+        assert_allclose(got, wanted, err_msg=name, **tolerance)
+
+
+def drawn(axes):
+    """Axes that there are in a grid."""
+    return [ax for ax in axes.flat if ax is not None]
+
+
+# The numbers
+
+
+@settings(max_examples=40)  # each draws a figure
+@given(
+    st.integers(2, 60),
+    st.integers(2, 20),
+    st.sampled_from([0.0, 0.3, 1.0, None]),
+    st.sampled_from(["within", "total"]),
+    st.booleans(),
+    st.floats(0, 0.9),
+    st.integers(0, 2**32 - 1),
+)
+def test_running_statistics_are_those_of_partial_fit(
+    n_rows, batch_size, momentum, variance, bias_correction, missing, seed
+):
+    rng = np.random.default_rng(seed)
+    data = rng.normal(5.0, 3.0, (n_rows + batch_size, 2))
+    data[rng.random(data.shape) < missing] = np.nan
+    data[:3] = [[0.0, 1.0], [2.0, 5.0], [4.0, 3.0]]  # else a warning of no value
+    bn = BatchNorm1dTransformer(
+        momentum=momentum,
+        variance=variance,
+        bias_correction=bias_correction,
+        batch_size=batch_size,
+    )
+    if len(data) < batch_size + 2:
+        return  # a single mini-batch
+    display = draw(bn, data)
+    plt.close(display.figure_)
+    stops = [*range(batch_size, len(data) - 1, batch_size), len(data)]
+    assert display.bounds.tolist() == [0, *stops]
+    fewest = 2 if variance == "within" else 1
+    for k, (start, stop) in enumerate(zip([0, *stops], stops, strict=False)):
+        batch = data[start:stop]
+        bn.partial_fit(batch)
+        assert_array_equal(display.running_mean[k], bn.running_mean_)
+        assert_array_equal(display.running_std[k], np.sqrt(bn.running_var_))
+        enough = np.isfinite(batch).sum(axis=0) >= fewest
+        assert_array_equal(np.isfinite(display.batch_mean[k]), enough)
+        assert_array_equal(np.isfinite(display.batch_std[k]), enough)
+        observed = batch[:, enough]
+        # Sums in another order than NumPy's, of values around 5.
+        assert_allclose(
+            display.batch_mean[k][enough], np.nanmean(observed, axis=0), atol=1e-13
+        )
+        std = np.nanstd(observed, axis=0, ddof=fewest - 1)
+        assert_allclose(display.batch_std[k][enough], std, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("variance", ["within", "total"])
+def test_with_momentum_1_the_running_statistics_are_the_mini_batches(variance):
+    display = draw(BN.set_params(momentum=1.0, variance=variance), X)
+    BN.set_params(momentum=0.1, variance="within")
+    assert_array_equal(display.running_mean, display.batch_mean)
+    assert_array_equal(display.running_std, display.batch_std)
+
+
+def test_with_correction_the_stream_ends_where_fit_ends():
+    fitted = BatchNorm1dTransformer(batch_size=10).fit(X)
+    display = draw(BN, X)
+    # fit folds the mini-batches in closed form.
+    assert_allclose(display.running_mean[-1], fitted.running_mean_, rtol=1e-14)
+    assert_allclose(display.running_std[-1] ** 2, fitted.running_var_, rtol=1e-14)
+
+
+def test_the_clone_starts_afresh_and_the_transformer_stays_as_it_is():
+    fitted = BatchNorm1dTransformer(batch_size=10, bias_correction=True).fit(X + 7)
+    before = pickle.dumps(vars(fitted))
+    assert_same_numbers(draw(fitted, X), draw(BN, X), rtol=0)
+    assert pickle.dumps(vars(fitted)) == before
+    assert not hasattr(BN, "n_features_in_")
+
+
+def test_without_correction_the_stream_starts_at_mean_0_and_variance_1():
+    display = draw(BatchNorm1dTransformer(batch_size=10), X)
+    assert_allclose(display.running_mean[0], 0.1 * display.batch_mean[0], rtol=1e-15)
+    variance = 0.9 + 0.1 * display.batch_std[0] ** 2
+    # The square of a square root.
+    assert_allclose(display.running_std[0] ** 2, variance, rtol=1e-14)
+
+
+@pytest.mark.parametrize("make", [sparse.csr_matrix, sparse.csc_array])
+def test_sparse_is_as_dense(make):
+    data = np.where(X > 0, X, 0.0)
+    bn = BatchNorm1dTransformer(batch_size=10, with_mean=False)
+    # Zeros are counted, not summed.
+    assert_same_numbers(draw(bn, make(data)), draw(bn, data), rtol=1e-12)
+
+
+def test_a_channel_of_three_dimensions_is_a_feature():
+    signals = RNG.normal(3.0, 2.0, (40, 2, 5))
+    flat = signals.transpose(0, 2, 1).reshape(-1, 2)
+    display = draw(BN, signals)
+    rows = draw(BatchNorm1dTransformer(batch_size=50, bias_correction=True), flat)
+    assert_same_numbers(display, rows, rtol=1e-13)  # blocks of another shape
+    assert display.bounds.tolist() == [0, 10, 20, 30, 40]
+    assert [ax.get_ylabel() for ax in drawn(display.axes_)] == ["x0", "x1"]
+
+
+# Features and their names
+
+
+def test_the_first_six_features_are_drawn_by_default():
+    wide = RNG.normal(size=(40, 9))
+    display = draw(BN, wide)
+    assert display.feature_names == ["x0", "x1", "x2", "x3", "x4", "x5"]
+    assert display.running_mean.shape == (4, 6)
+    assert len(drawn(display.axes_)) == 6
+
+
+def test_a_list_of_features_of_any_length_is_drawn_in_its_order():
+    wide = RNG.normal(size=(40, 9))
+    features = [8, "x0", 3, np.int64(7), 1, 2, 4, 5]
+    display = draw(BN, wide, features=features)
+    order = [8, 0, 3, 7, 1, 2, 4, 5]
+    assert display.feature_names == [f"x{i}" for i in order]
+    assert len(drawn(display.axes_)) == len(features)
+    everything = draw(BN, wide, features=range(9))
+    for name in NUMBERS:
+        expected = getattr(everything, name)[:, order]
+        assert_array_equal(getattr(display, name), expected)
+
+
+@pytest.mark.parametrize("frame", [FRAME, pl.DataFrame(dict(FRAME.items()))])
+@pytest.mark.parametrize("feature", ["b", ["b"], 1])
+def test_features_of_a_dataframe_have_its_names(frame, feature):
+    display = draw(BN, frame, features=feature)
+    (ax,) = drawn(display.axes_)
+    assert ax.get_ylabel() == "b"
+    assert_array_equal(display.running_mean, draw(BN, X, features=1).running_mean)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ("d", "no feature named 'd'. Its features are a, b, c."),
+        (["a", "x0"], "no feature named 'x0'"),
+        ([0, 3], "no feature 3: their indices go from 0 to 2"),
+        (-1, "no feature -1"),
+        ([0.5], "indices or names; got 0.5"),
+        ([True, False, True], "indices or names; got True"),
+        ([], "features is empty"),
+    ],
+)
+def test_unknown_features(features, message):
+    with pytest.raises(ValueError, match=message):
+        draw(BN, FRAME, features=features)
+    assert not plt.get_fignums()
+
+
+def test_many_names_are_not_all_listed():
+    with pytest.raises(ValueError, match="x8, x9, \\.\\.\\.\\.$"):
+        draw(BN, RNG.normal(size=(40, 11)), features="y")
+
+
+# Errors
+
+
+@pytest.mark.parametrize("batch_size", [None, 100, 99])
+def test_a_single_mini_batch_shows_nothing(batch_size):
+    bn = BatchNorm1dTransformer(batch_size=batch_size)
+    with pytest.raises(ValueError, match=f"single mini-batch.*batch_size={batch_size}"):
+        draw(bn, X)
+
+
+def test_nothing_to_draw_if_nothing_is_tracked():
+    bn = BatchNorm1dTransformer(track_running_stats=False)
+    with pytest.raises(ValueError, match="track_running_stats=False"):
+        draw(bn, X)
+
+
+def test_another_estimator_is_refused():
+    with pytest.raises(TypeError, match="got Pipeline"):
+        draw(make_pipeline(BN), X)
+
+
+def test_parameters_and_data_are_checked_as_by_partial_fit():
+    with pytest.raises(InvalidParameterError, match="momentum"):
+        draw(BatchNorm1dTransformer(momentum=2.0), X)
+    with pytest.raises(ValueError, match="num_features=4"):
+        draw(BatchNorm1dTransformer(4), X)
+    infinite = X.copy()
+    infinite[50, 1] = np.inf
+    with pytest.raises(ValueError, match="contains infinity"):
+        draw(BN, infinite, features=0)
+    with pytest.raises(ValueError, match="with_mean=False"):
+        draw(BN, sparse.csr_matrix(X))
+
+
+def test_without_matplotlib_an_error_names_the_extra(monkeypatch):
+    display = draw(BN, X)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for call, caller in [
+        (lambda: draw("no transformer", X), "from_estimator"),  # before anything else
+        (display.plot, "plot"),
+    ]:
+        message = rf'RunningStatsDisplay\.{caller} .*pip install "sk-batchnorm\[plot\]"'
+        with pytest.raises(ImportError, match=message):
+            call()
+
+
+def test_matplotlib_is_imported_only_to_draw():
+    code = "import sys, sk_batchnorm.plot; print('matplotlib' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "False"
+
+
+# The picture
+
+
+def test_what_is_drawn_are_the_numbers():
+    holes = X.copy()
+    holes[20:40, 1] = np.nan
+    display = draw(BN, holes)
+    number = np.arange(1, 11)
+    for i, ax in enumerate(drawn(display.axes_)):
+        line, errorbar = display.lines_.flat[i], display.errorbars_.flat[i]
+        assert line in ax.lines
+        assert display.bands_.flat[i] in ax.collections
+        assert_array_equal(line.get_xydata().T, [number, display.running_mean[:, i]])
+        mean, std = display.batch_mean[:, i], display.batch_std[:, i]
+        markers, _, (bars,) = errorbar.lines
+        assert_array_equal(markers.get_xydata().T, [number, mean])
+        # A bar that is NaN has no ends.
+        ends = np.array([bar for bar in bars.get_segments() if len(bar)])
+        seen = np.isfinite(mean)
+        assert seen.sum() == (8 if i == 1 else 10)
+        low, high = (mean - std)[seen], (mean + std)[seen]
+        assert_allclose(ends[:, :, 1].T, [low, high], rtol=1e-15)
+        (path,) = display.bands_.flat[i].get_paths()
+        vertices = {tuple(vertex) for vertex in path.vertices}
+        running, spread = display.running_mean[:, i], display.running_std[:, i]
+        for edge in (running - spread, running + spread):
+            assert set(zip(number, edge, strict=True)) <= vertices
+
+
+def test_a_figure_of_its_own():
+    display = draw(BN, FRAME)
+    assert display.axes_.shape == (2, 2)
+    assert display.axes_[1, 1] is None
+    a, b, c = drawn(display.axes_)
+    assert [ax.get_ylabel() for ax in (a, b, c)] == ["a", "b", "c"]
+    assert all(ax.figure is display.figure_ for ax in (a, b, c))
+    assert a.get_shared_x_axes().joined(a, c)
+    # The mini-batches are numbered where nothing is below.
+    label = "Mini-batch of 10 samples"
+    assert [ax.get_xlabel() for ax in (a, b, c)] == ["", label, label]
+    ticks = [ax.xaxis.get_major_ticks()[0] for ax in (a, b, c)]
+    assert [tick.label1.get_visible() for tick in ticks] == [False, True, True]
+    assert not display.bounding_ax_.axison
+    # One legend for all.
+    (legend,) = display.figure_.legends
+    assert len(legend.get_texts()) == 3
+    assert all(ax.get_legend() is None for ax in display.figure_.axes)
+    for artists in (display.lines_, display.bands_, display.errorbars_):
+        assert artists.shape == (2, 2)
+        assert artists[1, 1] is None
+
+
+@pytest.mark.parametrize(
+    ("n_cols", "shape"), [(1, (3, 1)), (2, (2, 2)), (3, (1, 3)), (8, (1, 3))]
+)
+def test_n_cols(n_cols, shape):
+    assert draw(BN, X, n_cols=n_cols).axes_.shape == shape
+
+
+def test_the_label_counts_the_samples_of_a_full_mini_batch():
+    display = draw(BN, X[:21], features=0)  # the last one takes in the 21st
+    assert display.axes_[0, 0].get_xlabel() == "Mini-batch of 10 samples"
+
+
+def test_ticks_are_whole_numbers():
+    display = draw(BN, X[:30], features=0)
+    display.figure_.draw_without_rendering()
+    ticks = display.axes_[0, 0].get_xticks()
+    assert_array_equal(ticks, np.round(ticks))
+
+
+def test_one_axes_for_one_feature():
+    figure, (left, right) = plt.subplots(1, 2)
+    display = draw(BN, FRAME, features="c", ax=right)
+    assert display.figure_ is figure
+    assert display.axes_.item() is right
+    assert display.bounding_ax_ is None
+    assert right.axison
+    assert right.get_legend()
+    assert not figure.legends
+    assert not left.lines
+
+
+def test_a_grid_takes_the_place_of_one_axes():
+    figure, (left, right) = plt.subplots(1, 2, layout="constrained")
+    display = draw(BN, FRAME, ax=right)
+    assert display.figure_ is figure
+    assert display.bounding_ax_ is right
+    assert not right.axison
+    figure.draw_without_rendering()  # warns if there is no room for the axes
+    for ax in drawn(display.axes_):
+        assert ax.get_position().x0 > left.get_position().x1
+    assert [bool(ax.get_legend()) for ax in drawn(display.axes_)] == [
+        True,
+        False,
+        False,
+    ]
+    with pytest.raises(ValueError, match="holds a grid already"):
+        display.plot(right)
+
+
+def test_a_grid_needs_a_subplot():
+    ax = plt.figure().add_axes((0.1, 0.1, 0.8, 0.8))
+    with pytest.raises(ValueError, match="is no subplot"):
+        draw(BN, X, ax=ax)
+    assert ax.axison
+    assert draw(BN, X, features=0, ax=ax).axes_.item() is ax
+
+
+def test_axes_for_each_feature():
+    _, axes = plt.subplots(3)
+    display = draw(BN, FRAME, ax=axes)
+    assert_array_equal(display.axes_, axes)
+    assert [bool(ax.get_legend()) for ax in axes] == [True, False, False]
+    assert all(ax.get_xlabel() for ax in axes)  # not of a grid
+    with pytest.raises(ValueError, match="each of 2 features; got 3"):
+        draw(BN, FRAME, features=["a", "b"], ax=axes)
+
+
+def test_two_displays_on_the_same_axes():
+    first = draw(BN, X)
+    settings = {"batch_size": 10, "bias_correction": True, "momentum": 0.9}
+    style = {"c": "C1", "label": "momentum 0.9"}
+    second = draw(BatchNorm1dTransformer(**settings), X, ax=first.axes_, line_kw=style)
+    assert_array_equal(first.axes_, second.axes_)
+    labels = [text.get_text() for text in second.axes_[0, 0].get_legend().texts]
+    assert {"running mean", "momentum 0.9"} <= set(labels)
+
+
+def test_keywords_change_the_style_under_any_alias():
+    display = draw(
+        BN,
+        X,
+        features=0,
+        line_kw={"c": "red", "lw": 5},
+        fill_between_kw={"alpha": 0.5},
+        errorbar_kw={"ms": 11, "elinewidth": 4},
+    )
+    line, band = display.lines_[0, 0], display.bands_[0, 0]
+    assert (line.get_color(), line.get_linewidth()) == ("red", 5)
+    assert_array_equal(band.get_facecolor(), [[1.0, 0.0, 0.0, 0.5]])  # as the line
+    markers, _, (bars,) = display.errorbars_[0, 0].lines
+    assert (markers.get_markersize(), bars.get_linewidth()[0]) == (11, 4)
+
+
+def test_n_cols_below_1():
+    with pytest.raises(ValueError, match="n_cols must be at least 1; got 0"):
+        draw(BN, X, n_cols=0)
+
+
+def luminance(color, alpha, ground):
+    """Relative luminance (WCAG 2.1) of a colour on an opaque ground."""
+    over, under = (np.array(mpl.colors.to_rgb(c)) for c in (color, ground))
+    alpha = 1.0 if alpha is None else alpha
+    mixed = alpha * over + (1 - alpha) * under
+    linear = np.where(mixed <= 0.03928, mixed / 12.92, ((mixed + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def contrast(one, other):
+    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
+
+
+@pytest.mark.parametrize("style", ["default", "dark_background", "grayscale"])
+def test_legible_in_light_in_the_dark_and_in_print(style):
+    with plt.style.context(style):
+        display = draw(BN, X, features=0)
+        ground = display.axes_[0, 0].get_facecolor()
+    line, band = display.lines_[0, 0], display.bands_[0, 0]
+    markers = display.errorbars_[0, 0].lines[0]
+    paper = luminance(ground, 1.0, ground)
+    on_paper = [
+        luminance(artist.get_color(), artist.get_alpha(), ground)
+        for artist in (line, markers)
+    ]
+    shade = luminance(band.get_facecolor()[0], band.get_alpha(), ground)
+    # WCAG 2.1, 1.4.11: what is needed to understand a graphic has 3 : 1. Luminance
+    # alone, so the same holds without colours.
+    assert min(contrast(value, paper) for value in on_paper) >= 3
+    # The line on its band, and the band, an area, on the paper.
+    assert contrast(on_paper[0], shade) >= 3
+    assert contrast(shade, paper) >= 1.25
