@@ -1,0 +1,232 @@
+"""Conversion to ONNX: importing this module teaches it to skl2onnx.
+
+After ``import sk_batchnorm.onnx``, ``skl2onnx.to_onnx`` converts a fitted
+:class:`~sk_batchnorm.BatchNorm1dTransformer` on its own and at any place in a
+Pipeline, a ColumnTransformer, a FeatureUnion or a GridSearchCV. The graph has one
+BatchNormalization node, and what the input needs beside it. Missing values stay
+missing, and the input may have two or three dimensions.
+
+The output is float64 where the input is, else float32: of integers too, which
+skl2onnx takes for float32 everywhere. They are computed in float64 all the same.
+
+Examples
+--------
+>>> import numpy as np
+>>> from onnxruntime import InferenceSession
+>>> from skl2onnx import to_onnx
+>>> import sk_batchnorm.onnx
+>>> X = np.array([[0.0, 10.0], [2.0, 30.0], [4.0, np.nan]], dtype=np.float32)
+>>> bn = sk_batchnorm.BatchNorm1dTransformer().fit(X)
+>>> graph = to_onnx(bn, X)
+>>> [node.op_type for node in graph.graph.node]
+['BatchNormalization']
+>>> session = InferenceSession(graph.SerializeToString())
+>>> session.run(None, {"X": X})[0].round(2)
+array([[-1.  , -0.71],
+       [ 0.  ,  0.71],
+       [ 1.  ,   nan]], dtype=float32)
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from sk_batchnorm._kernels.numpy import Floats
+from sk_batchnorm._normalize import inverse_scale_of, output_dtype, scale_of
+from sk_batchnorm._running_stats import RunningStats
+from sk_batchnorm._transformer import BatchNorm1dTransformer
+
+try:
+    from onnx.helper import np_dtype_to_tensor_dtype, tensor_dtype_to_np_dtype
+    from skl2onnx import update_registered_converter
+    from skl2onnx.algebra import onnx_ops as ops
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+except ImportError as error:
+    raise ImportError(
+        'sk_batchnorm.onnx needs skl2onnx: pip install "sk-batchnorm[onnx]".'
+    ) from error
+
+__all__: list[str] = []
+
+_ALIAS = "SkBatchnormBatchNorm1dTransformer"
+
+_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+
+# How far from transform's the output may be, in units of the weight.
+_TOLERANCE = {_SINGLE: 1e-5, _DOUBLE: 1e-12}
+
+
+def _parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
+    """Declare the output, by whose type the next step is parsed."""
+    check_is_fitted(model)
+    double = any(isinstance(each.type, DoubleTensorType) for each in inputs)
+    kind = DoubleTensorType if double else FloatTensorType
+    operator = scope.declare_local_operator(_ALIAS, model)
+    operator.inputs = inputs
+    operator.outputs.append(scope.declare_local_variable("variable", kind()))
+    return operator.outputs
+
+
+def _calculate_shape(operator: Any) -> None:
+    """Give the output the shape of the input, whose columns may come apart."""
+    model = operator.raw_operator
+    shapes = [each.type.shape for each in operator.inputs]
+    for each in operator.inputs:
+        if _dtype(each).kind not in "biuf":
+            raise ValueError(f"ONNX input {each.type}, which is not a real number.")
+    ranks = {len(shape) for shape in shapes}
+    if ranks != {2} and (ranks != {3} or len(shapes) > 1):
+        raise ValueError(
+            f"ONNX input of shape {', '.join(map(str, shapes))}; expected (n_samples, "
+            "n_features) or (n_samples, n_channels, n_timepoints)."
+        )
+    columns = [shape[1] for shape in shapes]
+    known = all(isinstance(each, Integral) for each in columns)
+    if known and sum(columns) != model.n_features_in_:
+        raise ValueError(
+            f"X has {sum(columns)} features, but {type(model).__name__} is expecting "
+            f"{model.n_features_in_} features as input."
+        )
+    n_samples, _, *n_timepoints = shapes[0]
+    operator.outputs[0].type.shape = [n_samples, model.n_features_in_, *n_timepoints]
+
+
+def _convert(scope: Any, operator: Any, container: Any) -> None:
+    """Add the nodes that compute what ``transform`` does."""
+    model, opset = operator.raw_operator, container.target_opset
+    _, stats, weight, bias = model._with_state(lambda: None)
+    n_features = model.n_features_in_
+    weight = np.ones(n_features) if weight is None else np.asarray(weight, dtype=float)
+    bias = np.zeros(n_features) if bias is None else np.asarray(bias, dtype=float)
+    out = _dtype(operator.outputs[0])
+    if stats is None:
+        dtype = _DOUBLE
+        inputs = _inputs_of_batch(operator, weight, bias, opset)
+    else:
+        dtype = _computed_in(operator, stats, weight, bias)
+        inputs = _inputs_of_stream(operator, stats, weight, bias, dtype, opset)
+    names = operator.outputs
+    if dtype != out:
+        names = [scope.get_unique_variable_name("normalized")]
+    # eps is in the inputs: the attribute is a float32, among float64 too.
+    Y = ops.OnnxBatchNormalization(
+        *inputs, epsilon=0.0, op_version=opset, output_names=names
+    )
+    if dtype != out:
+        Y = _cast(Y, out, opset, output_names=operator.outputs)
+    Y.add_to(scope, container)
+
+
+def _computed_in(
+    operator: Any, stats: RunningStats, weight: Floats, bias: Floats
+) -> np.dtype[Any]:
+    """float32 if input and output are, and all constants fit, else float64."""
+    scale = np.abs(scale_of(stats.var, operator.raw_operator.eps, weight))
+    limits = np.finfo(_SINGLE)
+    single = (
+        all(output_dtype(_dtype(each)) == _SINGLE for each in operator.inputs)
+        and max(scale.max(), np.abs(stats.mean).max(), np.abs(bias).max()) <= limits.max
+        and ((scale >= limits.smallest_normal) | (weight == 0)).all()
+    )
+    return _SINGLE if single else _DOUBLE
+
+
+def _inputs_of_stream(
+    operator: Any,
+    stats: RunningStats,
+    weight: Floats,
+    bias: Floats,
+    dtype: np.dtype[Any],
+    opset: int,
+) -> tuple[Any, ...]:
+    """Inputs of the node that normalises by the running statistics.
+
+    No other nodes are as fast in onnxruntime (``python -m benchmarks.onnx_nodes``),
+    which computes x·scale + (bias − mean·scale) in one pass. Where the mean is large
+    against the standard deviation that cancels, and costs some four roundings of
+    their ratio. There a Sub centres first, in a pass of its own.
+    """
+    model = operator.raw_operator
+    mean = stats.mean if model.with_mean else np.zeros_like(stats.mean)
+    std = inverse_scale_of(stats.var, model.eps, None)
+    X = _input(operator, dtype, opset)
+    tolerance = _TOLERANCE[_dtype(operator.outputs[0])]
+    if (np.abs(mean) > tolerance / (5 * np.finfo(dtype).eps) * std).any():
+        rounded = mean.astype(dtype)
+        trailing = [1] * (len(operator.outputs[0].type.shape) - 2)
+        X = ops.OnnxSub(X, rounded.reshape(-1, *trailing), op_version=opset)
+        # The rest that float32 can't hold, else lost digits.
+        mean = mean - rounded
+    # Not the variance, which may leave float32's range before the scale does.
+    scale = scale_of(stats.var, model.eps, weight)
+    vectors = (scale, bias, mean, np.ones_like(scale))
+    return X, *(each.astype(dtype) for each in vectors)
+
+
+def _inputs_of_batch(
+    operator: Any, weight: Floats, bias: Floats, opset: int
+) -> tuple[Any, ...]:
+    """Inputs of the node that normalises by the batch's mean and biased variance.
+
+    In float64 and without NaN, as ``transform`` learns them. The values are taken
+    relative to the largest of their feature, so that a constant feature has a
+    variance of exactly 0.
+    """
+    model = operator.raw_operator
+    axes = [0, 2] if len(operator.outputs[0].type.shape) == 3 else [0]
+    total = partial(ops.OnnxReduceSumApi11, axes=axes, op_version=opset)
+
+    def without_nan(values: Any, instead: float) -> Any:
+        return ops.OnnxWhere(missing, np.array([instead]), values, op_version=opset)
+
+    X = _input(operator, _DOUBLE, opset)
+    missing = ops.OnnxIsNaN(X, op_version=opset)
+    largest = ops.OnnxReduceMaxApi18(
+        without_nan(X, -np.inf), axes=axes, op_version=opset
+    )
+    shifted = ops.OnnxSub(X, largest, op_version=opset)
+    n = total(without_nan(np.array([1.0]), 0.0))
+    mean = ops.OnnxDiv(total(without_nan(shifted, 0.0)), n, op_version=opset)
+    centred = ops.OnnxSub(shifted, mean, op_version=opset)
+    squares = ops.OnnxReduceSumSquareApi18(
+        without_nan(centred, 0.0), axes=axes, op_version=opset
+    )
+    var = ops.OnnxDiv(squares, n, op_version=opset)
+    if model.eps:
+        var = ops.OnnxAdd(var, np.array([float(model.eps)]), op_version=opset)
+    else:
+        constant = ops.OnnxEqual(var, np.array([0.0]), op_version=opset)
+        var = ops.OnnxWhere(constant, np.array([1.0]), var, op_version=opset)
+    var = ops.OnnxReshape(var, np.array([-1]), op_version=opset)
+    return centred if model.with_mean else X, weight, bias, np.zeros_like(bias), var
+
+
+def _input(operator: Any, dtype: np.dtype[Any], opset: int) -> Any:
+    """Input as one tensor of ``dtype``."""
+    columns = [
+        each if _dtype(each) == dtype else _cast(each, dtype, opset)
+        for each in operator.inputs
+    ]
+    if len(columns) == 1:
+        return columns[0]
+    return ops.OnnxConcat(*columns, axis=1, op_version=opset)
+
+
+def _cast(values: Any, dtype: np.dtype[Any], opset: int, **names: Any) -> Any:
+    to = np_dtype_to_tensor_dtype(dtype)
+    return ops.OnnxCast(values, to=to, op_version=opset, **names)
+
+
+def _dtype(variable: Any) -> np.dtype[Any]:
+    code = variable.type.to_onnx_type().tensor_type.elem_type
+    return np.dtype(tensor_dtype_to_np_dtype(code))
+
+
+update_registered_converter(
+    BatchNorm1dTransformer, _ALIAS, _calculate_shape, _convert, parser=_parse
+)

@@ -1,0 +1,471 @@
+"""ONNX graphs compute what transform does, in two evaluators."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.compose import ColumnTransformer, make_column_transformer
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import MinMaxScaler
+
+from sk_batchnorm import BatchNorm1dTransformer
+from sk_batchnorm._compat import InvalidParameterError
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+skl2onnx = pytest.importorskip("skl2onnx")
+
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+from skl2onnx.common import data_types  # noqa: E402
+
+import sk_batchnorm.onnx  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+
+
+def to_onnx(model, X=None, **options):
+    graph = skl2onnx.to_onnx(model, X, **options)
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+def node_types(graph):
+    return [node.op_type for node in graph.graph.node]
+
+
+def outputs(graph, X):
+    """What onnxruntime computes, and onnx's reference evaluator."""
+    feed = {"X": X}
+    if isinstance(X, pd.DataFrame):
+        feed = {name: X[[name]].to_numpy() for name in X}
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    if graph.opset_import[0].version < 14:
+        # Takes BatchNormalization for training (github.com/onnx/onnx/pull/8442).
+        return (session.run(None, feed),)
+    with np.errstate(all="ignore"):  # NumPy warns of what graphs may do
+        reference = ReferenceEvaluator(graph).run(None, feed)
+    return session.run(None, feed), reference
+
+
+def assert_same_transform(model, X, dtype, **options):
+    """The graph's output is transform's, of ``dtype``; return the graph."""
+    graph = to_onnx(model, X, **options)
+    expected = np.asarray(model.transform(X))
+    weight = getattr(model, "weight_", None)
+    unit = np.ones(X.shape[1]) if weight is None else np.maximum(np.abs(weight), 1.0)
+    unit = unit.reshape(-1, *[1] * (expected.ndim - 2))
+    for (output,) in outputs(graph, X):
+        assert output.dtype == dtype
+        assert_array_equal(np.isnan(output), np.isnan(expected))
+        # A weight multiplies the rounding errors, too.
+        error = np.abs(output.astype(float) - expected)
+        worst = np.nanmax(error / (unit + np.abs(expected)), initial=0.0)
+        assert worst <= TOLERANCE[dtype]
+    return graph
+
+
+@st.composite
+def transformers(draw, **settings):
+    """Fitted on ``X``, which may have NaN; and the dtype of X."""
+    n_features = draw(st.integers(1, 8))
+    settings = {
+        "eps": draw(st.sampled_from([0, 1e-5, 3])),
+        "affine": draw(st.booleans()),
+        "with_mean": draw(st.booleans()),
+        **settings,
+    }
+    trailing = draw(st.sampled_from([(), (1,), (7,)]))
+    dtype = draw(st.sampled_from(["float32", "float64"]))
+    # A mean of more than 100 standard deviations costs float64 digits where it is
+    # learned from X itself, in two ways.
+    largest = 6 if settings.get("track_running_stats", True) else 2
+    ratio = 10 ** draw(st.floats(-1, largest))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    std = rng.uniform(0.5, 2.0, (n_features, *[1] * len(trailing)))
+    X = rng.normal(ratio * std, std, (draw(st.integers(20, 60)), n_features, *trailing))
+    if draw(st.booleans()):
+        X[rng.random(X.shape) < 0.2] = np.nan
+    weight, bias = rng.normal(size=(2, n_features))
+    bn = BatchNorm1dTransformer(weight_init=weight, bias_init=bias, **settings)
+    learn = bn.fit if draw(st.booleans()) else bn.partial_fit
+    X = X.astype(dtype)
+    return learn(X), X, dtype
+
+
+@given(transformers())
+def test_random_transformers(case):
+    assert_same_transform(*case)
+
+
+@given(transformers(track_running_stats=False))
+def test_random_transformers_that_track_nothing(case):
+    assert_same_transform(*case)
+
+
+@pytest.mark.parametrize("shape", [(20_000, 2), (100, 2, 200)])
+@pytest.mark.parametrize(
+    ("dtype", "ratio", "nodes"),
+    [
+        ("float32", 0.0, ["BatchNormalization"]),
+        ("float32", 16.0, ["BatchNormalization"]),
+        ("float32", 18.0, ["Sub", "BatchNormalization"]),
+        ("float32", 1e4, ["Sub", "BatchNormalization"]),
+        ("float32", 1e7, ["Sub", "BatchNormalization"]),
+        ("float64", 0.0, ["BatchNormalization"]),
+        ("float64", 850.0, ["BatchNormalization"]),
+        ("float64", 1e3, ["Sub", "BatchNormalization"]),
+        ("float64", 1e12, ["Sub", "BatchNormalization"]),
+        ("int64", 1e9, ["Cast", "BatchNormalization", "Cast"]),
+    ],
+)
+def test_a_sub_only_where_the_mean_is_large(shape, dtype, ratio, nodes):
+    rng = np.random.default_rng(0)
+    scale = 1000.0 if dtype == "int64" else 0.7
+    X = rng.normal(scale * ratio, scale, shape).astype(dtype)
+    bn = BatchNorm1dTransformer(eps=0, batch_size=None, variance="total").fit(X)
+    out = "float32" if dtype == "int64" else dtype
+    assert node_types(assert_same_transform(bn, X, out)) == nodes
+
+
+def test_one_node_in_the_dtype_of_the_data():
+    X = np.random.default_rng(0).normal(size=(10, 3))
+    graph = to_onnx(BatchNorm1dTransformer().fit(X), X)
+    (node,) = graph.graph.node
+    values = [onnx.numpy_helper.to_array(each) for each in graph.graph.initializer]
+    assert all(each.shape == (3,) and each.dtype == np.float64 for each in values)
+    assert len(node.input) == 5
+    assert node.input[0] == "X"
+    assert list(node.output) == [graph.graph.output[0].name]
+
+
+@pytest.mark.parametrize("track_running_stats", [True, False])
+def test_zero_variance_is_divided_by_one_without_eps(track_running_stats):
+    X = np.full((10, 2), 0.1)  # ten of which sum to less than 1
+    X[:, 1] = np.arange(10)
+    bn = BatchNorm1dTransformer(
+        eps=0, track_running_stats=track_running_stats, bias_init=5.0
+    ).fit(X)
+    graph = assert_same_transform(bn, X, "float64")
+    for (output,) in outputs(graph, X):
+        assert_array_equal(output[:, 0], 5.0)
+
+
+@pytest.mark.parametrize(
+    ("mean", "var", "weight", "bias"),
+    [
+        (1e39, 1e60, 1.0, 0.0),
+        (0.0, 1e-80, 1.0, 0.0),
+        (0.0, 1e76, 1.0, 0.0),
+        (0.0, 1.0, 1e39, 0.0),
+        (0.0, 1.0, 1e-40, 0.0),
+        (0.0, 1.0, 1.0, 1e39),
+    ],
+)
+def test_constants_beyond_float32(mean, var, weight, bias):
+    """Computed in float64: even where float32 has only infinity or no digits."""
+    state = {"running_mean": mean, "running_var": var, "weight": weight, "bias": bias}
+    state = {name: [value, 1.0] for name, value in state.items()}
+    bn = BatchNorm1dTransformer(2, eps=0)
+    bn.load_state_dict({**state, "num_batches_tracked": 1})
+    X = np.array([[0.0, 0.0], [1e-30, 1.0], [3e38, -1.0]], dtype=np.float32)
+    graph = to_onnx(bn, X)
+    assert node_types(graph)[0] == node_types(graph)[-1] == "Cast"
+    expected = bn.transform(X)
+    for (output,) in outputs(graph, X):
+        assert_allclose(output, expected, rtol=1e-6)
+
+
+def test_a_weight_of_zero_needs_no_float64():
+    X = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
+    bn = BatchNorm1dTransformer(weight_init=[0.0, 1.0], bias_init=3.0).fit(X)
+    graph = assert_same_transform(bn, X, "float32")
+    assert node_types(graph) == ["BatchNormalization"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"),
+    [
+        ("bool", data_types.BooleanTensorType),
+        ("uint8", data_types.UInt8TensorType),
+        ("int32", data_types.Int32TensorType),
+        ("int64", data_types.Int64TensorType),
+        ("float16", data_types.Float16TensorType),
+    ],
+)
+@pytest.mark.parametrize("track_running_stats", [True, False])
+def test_other_real_numbers_become_float32(dtype, kind, track_running_stats):
+    X = np.random.default_rng(0).integers(0, 100, (20, 3)) % 7
+    X = X.astype(dtype)
+    bn = BatchNorm1dTransformer(track_running_stats=track_running_stats).fit(X)
+    initial_types = [("X", kind([None, 3]))]
+    assert_same_transform(bn, X, "float32", initial_types=initial_types)
+
+
+def test_large_integers_are_not_rounded_to_float32_first():
+    seconds = np.random.default_rng(0).integers(0, 86_400, (1000, 1)) + 1_700_000_000
+    bn = BatchNorm1dTransformer().fit(seconds)
+    assert_same_transform(bn, seconds.astype(np.int64), "float32")
+
+
+@pytest.mark.parametrize("columns", [["count", "x", "y"], ["x", "y", "count"]])
+def test_columns_one_by_one_are_float64_if_one_of_them_is(columns):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(50, 2)), columns=["x", "y"])
+    X["count"] = np.arange(50) + 2**40
+    X = X[columns]
+    assert_same_transform(BatchNorm1dTransformer().fit(X), X, "float64")
+    # The step behind is told so, too.
+    y = X["x"] > X["y"]
+    pipe = make_pipeline(BatchNorm1dTransformer(), LogisticRegression()).fit(X, y)
+    for _, probability in outputs(to_onnx(pipe, X, options={"zipmap": False}), X):
+        assert_allclose(probability, pipe.predict_proba(X), rtol=1e-12, atol=1e-12)
+
+
+def test_merged_columns_have_the_type_that_skl2onnx_declares():
+    """That of the first; float64 all the same up to the end."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"count": np.arange(50), "time": 1e9 + rng.normal(size=50)})
+    model = ColumnTransformer([("bn", BatchNorm1dTransformer(), ["count", "time"])])
+    assert_same_transform(model.fit(X), X, "float32")
+
+
+def search(estimator, X, y):
+    grid = {"batchnorm1dtransformer__momentum": [0.1, None]}
+    return GridSearchCV(estimator, grid).fit(X, y)
+
+
+def with_ridge(X, y):
+    return make_pipeline(BatchNorm1dTransformer(), Ridge())
+
+
+PLACES = {
+    "first": lambda X, y: with_ridge(X, y).fit(X, y),
+    "last": lambda X, y: make_pipeline(PCA(2), BatchNorm1dTransformer()).fit(X),
+    "twice": lambda X, y: make_pipeline(
+        BatchNorm1dTransformer(bias_init=9.0), BatchNorm1dTransformer()
+    ).fit(X),
+    "pipeline in a pipeline": lambda X, y: make_pipeline(
+        make_pipeline(BatchNorm1dTransformer()), MinMaxScaler()
+    ).fit(X),
+    "some columns": lambda X, y: ColumnTransformer(
+        [
+            ("bn", BatchNorm1dTransformer(), [3, 0]),
+            ("rest", "passthrough", [1]),
+            ("slice", make_pipeline(BatchNorm1dTransformer(eps=1)), slice(1, 4)),
+        ]
+    ).fit(X),
+    "columns, then all": lambda X, y: make_pipeline(
+        make_column_transformer((BatchNorm1dTransformer(), [0, 1])),
+        BatchNorm1dTransformer(),
+        Ridge(),
+    ).fit(X, y),
+    "union": lambda X, y: make_union(
+        BatchNorm1dTransformer(), BatchNorm1dTransformer(with_mean=False)
+    ).fit(X),
+    "search": lambda X, y: search(with_ridge(X, y), X, y),
+    "best of a search": lambda X, y: search(with_ridge(X, y), X, y).best_estimator_,
+    "before a search": lambda X, y: make_pipeline(
+        BatchNorm1dTransformer(), GridSearchCV(Ridge(), {"alpha": [1, 2]})
+    ).fit(X, y),
+    "set_output": lambda X, y: (
+        make_pipeline(BatchNorm1dTransformer(), MinMaxScaler())
+        .set_output(transform="pandas")
+        .fit(X)
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("place", PLACES)
+def test_any_place(place, dtype):
+    rng = np.random.default_rng(0)
+    X = rng.normal(3.0, 2.0, (60, 4)).astype(dtype)
+    model = PLACES[place](X, X @ [1.0, 2.0, 3.0, 4.0])
+    predicts = hasattr(model, "predict")
+    expected = np.asarray(model.predict(X) if predicts else model.transform(X))
+    graph = to_onnx(model, X)
+    assert "BatchNormalization" in node_types(graph)
+    for (output,) in outputs(graph, X):
+        assert output.dtype == dtype
+        output = output.reshape(expected.shape)
+        tolerance = TOLERANCE[dtype]
+        assert_allclose(output, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_classifier_behind():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 4)).astype(np.float32)
+    pipe = make_pipeline(BatchNorm1dTransformer(), LogisticRegression())
+    found = search(pipe, X, X[:, 0] > 0)
+    graph = to_onnx(found, X, options={id(found): {"zipmap": False}})
+    for label, probability in outputs(graph, X):
+        assert_array_equal(label, found.predict(X))
+        assert_allclose(probability, found.predict_proba(X), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("tracking", [True, False])
+@pytest.mark.parametrize(
+    "opset", range(9, skl2onnx.get_latest_tested_opset_version() + 1)
+)
+def test_opsets(opset, tracking):
+    X = np.random.default_rng(0).normal(100.0, 1.0, (9, 3, 2)).astype(np.float32)
+    bn = BatchNorm1dTransformer(track_running_stats=tracking).fit(X)
+    graph = assert_same_transform(bn, X, "float32", target_opset=opset)
+    assert graph.opset_import[0].version == opset
+
+
+def test_settings_and_numbers_assigned_after_fit():
+    X = np.random.default_rng(0).normal(3.0, 1.0, (20, 3))
+    bn = BatchNorm1dTransformer().fit(X)
+    bn.set_params(eps=2, with_mean=False)
+    bn.weight_, bn.bias_ = [1, -2, 3], np.arange(3, dtype=np.float32)
+    assert_same_transform(bn, X, "float64")
+    bn.set_params(track_running_stats=False)  # of no effect before the next fit
+    assert node_types(assert_same_transform(bn, X, "float64")) == ["BatchNormalization"]
+    bn.fit(X)
+    assert "IsNaN" in node_types(assert_same_transform(bn, X, "float64"))
+
+
+def test_learned_from_sparse_data():
+    dense = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    dense[dense < 0.5] = 0.0
+    X = sparse.csr_array(dense)
+    bn = BatchNorm1dTransformer(with_mean=False).fit(X)
+    assert_same_transform(bn, dense, "float32")
+    with pytest.raises(TypeError, match="unable to guess type"):
+        to_onnx(bn, X)
+
+
+def test_the_number_of_time_points_may_be_left_open():
+    X = np.random.default_rng(0).normal(size=(10, 3, 8))
+    for tracking in (True, False):
+        bn = BatchNorm1dTransformer(track_running_stats=tracking).fit(X)
+        kind = data_types.DoubleTensorType([None, 3, None])
+        graph = to_onnx(bn, initial_types=[("X", kind)])
+        for n in (8, 5):
+            for (output,) in outputs(graph, X[..., :n]):
+                assert_allclose(output, bn.transform(X[..., :n]), atol=1e-12)
+
+
+def test_a_number_of_features_left_open_is_the_transformer_s():
+    X = np.random.default_rng(0).normal(size=(10, 3))
+    kind = data_types.DoubleTensorType([None, None])
+    graph = assert_same_transform(
+        BatchNorm1dTransformer().fit(X), X, "float64", initial_types=[("X", kind)]
+    )
+    assert graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value == 3
+
+
+def test_what_transform_refuses_a_graph_does_not():
+    X = np.array([[0.0, 1.0], [2.0, 2.0]])
+    bn = BatchNorm1dTransformer(bias_init=5.0).fit(X)
+    infinite = np.array([[np.inf, 2.0]])
+    for (output,) in outputs(to_onnx(bn, X), infinite):
+        assert output[0, 0] == np.inf
+    bn = BatchNorm1dTransformer(bias_init=5.0, track_running_stats=False).fit(X)
+    for (output,) in outputs(to_onnx(bn, X), X[:1]):
+        assert_array_equal(output, [[5.0, 5.0]])
+
+
+def test_not_fitted():
+    X = np.zeros((2, 3))
+    for model in (BatchNorm1dTransformer(), with_ridge(X, None)):
+        with pytest.raises(NotFittedError, match="BatchNorm1dTransformer"):
+            to_onnx(model, X)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (data_types.FloatTensorType([None, 4]), "has 4 features, .* expecting 3"),
+        (data_types.FloatTensorType([None, 4, 3]), "has 4 features, .* expecting 3"),
+        (data_types.FloatTensorType([None]), r"shape \[None\]; expected"),
+        (data_types.FloatTensorType([None, 3, 1, 1]), "expected .*n_features"),
+        (data_types.FloatTensorType(), r"shape \[\]; expected"),
+        (data_types.StringTensorType([None, 3]), "StringTensorType.*not a real number"),
+    ],
+)
+def test_input_of_another_kind(kind, message):
+    bn = BatchNorm1dTransformer().fit(np.arange(6.0).reshape(2, 3))
+    with pytest.raises(ValueError, match=message):
+        to_onnx(bn, initial_types=[("X", kind)])
+
+
+def test_three_dimensions_can_t_come_in_parts():
+    bn = BatchNorm1dTransformer().fit(np.arange(8.0).reshape(2, 2, 2))
+    parts = [(name, data_types.FloatTensorType([None, 1, 2])) for name in "ab"]
+    with pytest.raises(ValueError, match=r"shape \[None, 1, 2\], \[None, 1, 2\];"):
+        to_onnx(bn, initial_types=parts)
+
+
+def test_what_transform_would_refuse_of_the_transformer():
+    X = np.arange(6.0).reshape(2, 3)
+    bn = BatchNorm1dTransformer().fit(X)
+    bn.weight_ = np.ones(2)
+    with pytest.raises(ValueError, match=r"weight_ has shape \(2,\), expected \(3,\)"):
+        to_onnx(bn, X)
+    with pytest.raises(InvalidParameterError, match="eps"):
+        to_onnx(BatchNorm1dTransformer().fit(X).set_params(eps=-1.0), X)
+
+
+def test_importing_it_again_changes_nothing():
+    X = np.random.default_rng(0).normal(size=(10, 3))
+    bn = BatchNorm1dTransformer().fit(X)
+    before = to_onnx(bn, X)
+    importlib.reload(sk_batchnorm.onnx)
+    assert to_onnx(bn, X) == before
+
+
+def run(code):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("missing", ["onnx", "skl2onnx"])
+def test_missing(missing):
+    result = run(
+        f"import sys; sys.modules[{missing!r}] = None; import sk_batchnorm.onnx"
+    )
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: sk_batchnorm.onnx needs skl2onnx")
+    assert 'pip install "sk-batchnorm[onnx]"' in last
+
+
+def test_only_who_imports_it_pays():
+    result = run(
+        "import sys, sk_batchnorm; print({'onnx', 'skl2onnx'} & {*sys.modules})"
+    )
+    assert result.stdout == "set()\n", result.stderr
+
+
+def test_benchmark():
+    if not (ROOT / "benchmarks").exists():
+        pytest.skip("the benchmarks are in the repository, not in the package")
+    result = run(
+        "from benchmarks.onnx_nodes import measure\n"
+        "measure('float32', (50, 3), rounds=1)"
+    )
+    lines = result.stdout.strip().splitlines()
+    assert lines[0] == "float32, 50 × 3", result.stderr
+    error = {line.split("  ")[-1]: float(line.split()[2]) for line in lines[1:]}
+    assert len(error) == 5
+    assert error.pop("BatchNormalization") > 1e-5  # what the Sub is for
+    assert max(error.values()) < 1e-5
