@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -121,10 +122,15 @@ def fold(transformer: Any, linear_model: Any = None) -> Any:
         )
     coef, intercept = _coefficients(linear_model)
     n_features = transformer.n_features_in_
-    if coef.shape[-1] != n_features:
+    if coef.ndim not in (1, 2) or coef.shape[-1] != n_features:
         raise ValueError(
             f"coef_ of {type(linear_model).__name__} has shape {coef.shape}, but "
             f"{type(transformer).__name__} has {n_features} features."
+        )
+    if intercept.shape not in ((), (1,), coef.shape[:-1]):
+        raise ValueError(
+            f"intercept_ of {type(linear_model).__name__} has shape {intercept.shape}, "
+            f"which does not go with coef_ of shape {coef.shape}."
         )
     _check_names(transformer, linear_model)
 
@@ -146,7 +152,13 @@ def fold(transformer: Any, linear_model: Any = None) -> Any:
     std = inverse_scale_of(stats.var, transformer.eps, None)
     rng = np.random.default_rng(0)
     X = stats.mean + std * rng.standard_normal((_N_PROBES, n_features))
-    _check_equal(folded, X, linear_model, mean, scale, bias)
+    # No sum of n products errs by more than n roundings of the sizes of its terms.
+    reach = (np.abs(X) + np.abs(mean)) * np.abs(scale) + np.abs(bias)
+    absolute = _with_values(coef, np.abs(_values(coef)))
+    size = np.max(absolute @ reach.T) + np.max(np.abs(intercept))
+    tolerance = 2 * (n_features + 8) * np.finfo(coef.dtype).eps * size
+    Z = normalize(X, mean, scale, bias, copy=True)
+    _check_equal(folded, X, linear_model, Z, tolerance)
     if hasattr(transformer, "feature_names_in_"):
         folded.feature_names_in_ = transformer.feature_names_in_.copy()
     return folded
@@ -157,27 +169,25 @@ def _coefficients(linear_model: Any) -> tuple[Any, NDArray[Any]]:
     coef = getattr(linear_model, "coef_", None)
     intercept = getattr(linear_model, "intercept_", None)
     if coef is None or intercept is None:
-        check_is_fitted(linear_model)
+        if isinstance(linear_model, BaseEstimator):
+            check_is_fitted(linear_model)
         raise TypeError(
-            f"{type(linear_model).__name__} is no linear model that could be folded "
-            "into: it has no coef_ and intercept_."
+            f"{linear_model!r} is no linear model that could be folded into: it has no "
+            "coef_ and intercept_."
         )
     if not (isinstance(coef, np.ndarray) or sparse.issparse(coef)):
         raise TypeError(
             f"coef_ of {type(linear_model).__name__} is a {type(coef).__name__}; "
             "expected a NumPy array or a SciPy sparse matrix."
         )
+    if sparse.issparse(coef):
+        coef = coef.tocsr()  # the format of sparsify()
     if coef.dtype.kind != "f":
         coef = coef.astype(np.float64)
     # A model without an intercept has the number 0.0, of no dtype of its own.
     intercept = np.asarray(intercept, getattr(intercept, "dtype", coef.dtype))
     if intercept.dtype.kind != "f":
         intercept = intercept.astype(coef.dtype)
-    if intercept.shape not in ((), (1,), coef.shape[:-1]):
-        raise ValueError(
-            f"intercept_ of {type(linear_model).__name__} has shape {intercept.shape}, "
-            f"which does not go with coef_ of shape {coef.shape}."
-        )
     return coef, intercept
 
 
@@ -195,15 +205,13 @@ def _folded(
     coef: Any, intercept: NDArray[Any], mean: Floats, scale: Floats, bias: Floats
 ) -> tuple[Any, Any]:
     with np.errstate(all="ignore"):
-        if sparse.issparse(coef):
-            scaled = coef.multiply(scale).asformat(coef.format).astype(coef.dtype)
-        else:
-            scaled = (coef * scale).astype(coef.dtype)
+        by = scale[coef.indices] if sparse.issparse(coef) else scale
+        scaled = _with_values(coef, (_values(coef) * by).astype(coef.dtype))
         # A long double, where it is longer, leaves one rounding: the last.
         shift = coef @ (bias - np.multiply(mean, scale, dtype=np.longdouble))
         shifted = (intercept + shift).astype(intercept.dtype)
     for name, values in (("coef_", scaled), ("intercept_", shifted)):
-        if not np.isfinite(values.data if sparse.issparse(values) else values).all():
+        if not np.isfinite(_values(values)).all():
             raise ValueError(
                 f"Folded, {name} would not be finite: it is not now, or the features "
                 f"are too large or too small for {values.dtype}."
@@ -211,25 +219,27 @@ def _folded(
     return scaled, shifted
 
 
+def _values(coef: Any) -> Any:
+    return coef.data if sparse.issparse(coef) else coef
+
+
+def _with_values(coef: Any, values: NDArray[Any]) -> Any:
+    """Other values in the places of those of coef."""
+    if not sparse.issparse(coef):
+        return values
+    other = deepcopy(coef)  # its own copy() fails in the one dimension of SGDRegressor
+    other.data = values
+    return other
+
+
 def _check_equal(
-    folded: Any,
-    X: Floats,
-    linear_model: Any,
-    mean: Floats,
-    scale: Floats,
-    bias: Floats,
+    folded: Any, X: Floats, linear_model: Any, Z: Floats, tolerance: float
 ) -> None:
-    """Check that folded and pair predict the same on X, but for rounding."""
-    plain = copy(linear_model)  # which the names of X do not matter to
+    """Check that the folded model predicts of X what the model does of Z."""
+    plain = copy(linear_model)  # which the names of features do not matter to
     vars(plain).pop("feature_names_in_", None)
     with np.errstate(all="ignore"):
-        expected = _predictions(plain, normalize(X, mean, scale, bias, copy=True))
-        actual = _predictions(folded, X)
-        # No sum of n products errs by more than n roundings of its terms' sizes.
-        reach = (np.abs(X) + np.abs(mean)) * np.abs(scale) + np.abs(bias)
-        size = np.max(abs(linear_model.coef_) @ reach.T)
-        size = size + np.max(np.abs(linear_model.intercept_))
-        tolerance = 2 * (len(scale) + 8) * np.finfo(folded.coef_.dtype).eps * size
+        expected, actual = _predictions(plain, Z), _predictions(folded, X)
     if expected.dtype.kind != "f":  # labels of a classifier that has no scores
         equal = np.array_equal(actual, expected)
     else:
