@@ -70,7 +70,7 @@ def fold(transformer: Any, linear_model: Any = None) -> Any:
 
     Notes
     -----
-    PyTorch's ``torch.nn.utils.fusion.fuse_linear_bn_eval`` folds a layer that
+    PyTorch's ``torch.nn.utils.fuse_linear_bn_eval`` folds a layer that
     comes after a linear one; here it comes before.
 
     :meth:`~BatchNorm1dTransformer.transform` subtracts the mean first and keeps
