@@ -790,10 +790,22 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         return self._become(learned)
 
     def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
         # What backward would need is a mini-batch of data, not something learned.
-        state: dict[str, Any] = super().__getstate__().copy()
         state.pop("_forward", None)
+        # Arrays instead of a class of ours, which skops would have to be told to
+        # trust, and which pickles would tie to its place.
+        stats = state.get("_running_stats")
+        if stats is not None:
+            state["_running_stats"] = (stats.mean, stats.var, stats.num_batches)
         return state
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        loaded = dict(state)
+        stats = loaded.get("_running_stats")
+        if stats is not None:
+            loaded["_running_stats"] = RunningStats(*stats)
+        self.__dict__ = loaded
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_running_stats" in vars(self)

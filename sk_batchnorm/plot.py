@@ -343,7 +343,7 @@ def _stream(
         raise ValueError(
             "track_running_stats=False keeps no running statistics to draw."
         )
-    X, _ = learner._validate(X, None, reset=True)
+    X, _ = learner._validate(X, None, "partial_fit", reset=True)
     if sparse.issparse(X):
         X = X.tocsr()  # rows of CSC can't be cut out without a search
     groups = cut(X.shape, learner.batch_size)

@@ -7,8 +7,8 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 import pytest
 from hypothesis import settings
 
-# A script that needs PyTorch, not a test.
-collect_ignore = ["data/make_pytorch_golden.py"]
+# Scripts that write what tests compare with, not tests.
+collect_ignore = ["data/make_pickle_golden.py", "data/make_pytorch_golden.py"]
 
 # A first call pays for imports and cold caches; that is no failure.
 settings.register_profile("sk_batchnorm", deadline=None)

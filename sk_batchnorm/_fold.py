@@ -1,0 +1,302 @@
+"""Fold eval mode, an affine map, into the linear model that comes after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy, deepcopy
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from sk_batchnorm._kernels.numpy import Floats
+from sk_batchnorm._normalize import inverse_scale_of, normalize, scale_of
+from sk_batchnorm._transformer import BatchNorm1dTransformer
+
+# By which LinearDiscriminantAnalysis and PLSRegression transform, and
+# BayesianRidge and ARDRegression know a standard deviation. They belong to
+# normalised features: a method that needs one raises, where it would be wrong.
+_OF_NORMALISED_FEATURES = ("scalings_", "sigma_", "x_loadings_", "x_rotations_")
+
+_N_PROBES = 4
+
+
+def fold(transformer: Any, linear_model: Any = None) -> Any:
+    """Return a linear model that predicts on raw features as the pair does.
+
+    Eval mode is an affine map, ``y = (x - mean) * scale + bias``, and so is a
+    linear model. One after the other is again a linear model, of the
+    coefficients and the intercept ::
+
+        coef_ * scale
+        intercept_ + coef_ @ (bias - mean * scale)
+
+    Serving it takes no :meth:`~BatchNorm1dTransformer.transform`.
+
+    Parameters
+    ----------
+    transformer : BatchNorm1dTransformer or Pipeline
+        A fitted transformer with running statistics; or a fitted Pipeline that
+        ends with one and a linear model, and then no `linear_model`.
+
+    linear_model : estimator
+        Fitted on the transformer's output: any estimator that predicts by its
+        attributes ``coef_``, of shape (n_features,) or (n_outputs, n_features),
+        dense or sparse, and ``intercept_``.
+
+    Returns
+    -------
+    estimator of the type of `linear_model`, or Pipeline
+        A copy, with `coef_` and `intercept_` of the dtype that they had. It
+        knows the feature names that the transformer knows. The copy of a
+        Pipeline has the folded model under the model's name and the
+        transformer's step left out, even if only one step remains.
+
+    Raises
+    ------
+    NotFittedError
+        If the transformer or the model is not fitted.
+    TypeError
+        If one of them is of another kind, or has a `coef_` that is computed
+        from something else, as that of ``SVR(kernel="linear")``.
+    ValueError
+        If ``track_running_stats=False`` leaves nothing to fold, if the numbers
+        or the names of features differ, if a Pipeline does not end with the
+        pair, or if the result overflows or does not predict what the pair does.
+
+    Notes
+    -----
+    PyTorch's ``torch.nn.utils.fuse_linear_bn_eval`` folds a layer that
+    comes after a linear one; here it comes before.
+
+    :meth:`~BatchNorm1dTransformer.transform` subtracts the mean first and keeps
+    the digits that a large mean would cancel. A linear model can't: of raw
+    features that are k standard deviations away from 0, the result has
+    log10(k) digits less, of the 16 of float64 or the 7 of a float32 `coef_`.
+
+    Before it is returned, the copy is held against the pair at a few random
+    points. Two affine maps that differ agree on a plane at most, which random
+    points miss: a `coef_` that means something else, as that of a
+    ``PLSRegression`` that centres its X, does not pass.
+
+    The copy is for predicting. Its parameters are the model's, ``fit_intercept``
+    too, though there is an intercept now; a clone of it is a clone of the model.
+    It should not be trained further: train the pair, and fold again. Methods
+    that read more than `coef_` and `intercept_`, such as ``transform`` of
+    ``LinearDiscriminantAnalysis`` and ``predict(X, return_std=True)`` of
+    ``BayesianRidge``, raise AttributeError.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import Ridge
+    >>> from sk_batchnorm import BatchNorm1dTransformer, fold
+    >>> X = np.array([[0.0, 10.0], [2.0, 30.0], [4.0, 60.0], [6.0, 70.0]])
+    >>> y = [1.0, 2.0, 2.0, 5.0]
+    >>> bn = BatchNorm1dTransformer().fit(X)
+    >>> ridge = Ridge().fit(bn.transform(X), y)
+    >>> folded = fold(bn, ridge)
+    >>> folded.predict(X).round(3)
+    array([1.018, 1.981, 3.093, 3.908])
+    >>> bool(np.allclose(folded.predict(X), ridge.predict(bn.transform(X))))
+    True
+    """
+    if isinstance(transformer, Pipeline):
+        if linear_model is not None:
+            raise TypeError("A Pipeline has its linear model in it: fold(pipeline).")
+        return _fold_pipeline(transformer)
+    if not isinstance(transformer, BatchNorm1dTransformer):
+        raise TypeError(
+            "fold takes a BatchNorm1dTransformer and a linear model, or a Pipeline; "
+            f"got {transformer!r}."
+        )
+    _, stats, weight, bias = transformer._with_state(lambda: None)
+    if stats is None:
+        raise ValueError(
+            "track_running_stats=False normalises each X by its own statistics, "
+            "which is no affine map that could be folded."
+        )
+    coef, intercept = _coefficients(linear_model)
+    n_features = transformer.n_features_in_
+    if coef.ndim not in (1, 2) or coef.shape[-1] != n_features:
+        raise ValueError(
+            f"coef_ of {type(linear_model).__name__} has shape {coef.shape}, but "
+            f"{type(transformer).__name__} has {n_features} features."
+        )
+    if intercept.shape not in ((), (1,), coef.shape[:-1]):
+        raise ValueError(
+            f"intercept_ of {type(linear_model).__name__} has shape {intercept.shape}, "
+            f"which does not go with coef_ of shape {coef.shape}."
+        )
+    _check_names(transformer, linear_model)
+
+    zeros = np.zeros(n_features)
+    mean = stats.mean if transformer.with_mean else zeros
+    scale = scale_of(stats.var, transformer.eps, weight)
+    bias = zeros if bias is None else bias
+    folded = deepcopy(linear_model)
+    for name in ("feature_names_in_", *_OF_NORMALISED_FEATURES):
+        vars(folded).pop(name, None)
+    try:
+        folded.coef_, folded.intercept_ = _folded(coef, intercept, mean, scale, bias)
+    except AttributeError as error:
+        raise TypeError(
+            f"{type(linear_model).__name__} computes coef_ or intercept_ from "
+            "something else, so that there is nothing to fold into."
+        ) from error
+
+    std = inverse_scale_of(stats.var, transformer.eps, None)
+    rng = np.random.default_rng(0)
+    X = stats.mean + std * rng.standard_normal((_N_PROBES, n_features))
+    # No sum of n products errs by more than n roundings of the sizes of its terms.
+    reach = (np.abs(X) + np.abs(mean)) * np.abs(scale) + np.abs(bias)
+    absolute = _with_values(coef, np.abs(_values(coef)))
+    size = np.max(absolute @ reach.T) + np.max(np.abs(intercept))
+    tolerance = 2 * (n_features + 8) * np.finfo(coef.dtype).eps * size
+    Z = normalize(X, mean, scale, bias, copy=True)
+    _check_equal(folded, X, linear_model, Z, tolerance)
+    if hasattr(transformer, "feature_names_in_"):
+        folded.feature_names_in_ = transformer.feature_names_in_.copy()
+    return folded
+
+
+def _coefficients(linear_model: Any) -> tuple[Any, NDArray[Any]]:
+    """`coef_` and `intercept_`, of a floating dtype."""
+    coef = getattr(linear_model, "coef_", None)
+    intercept = getattr(linear_model, "intercept_", None)
+    if coef is None or intercept is None:
+        if isinstance(linear_model, BaseEstimator):
+            check_is_fitted(linear_model)
+        raise TypeError(
+            f"{linear_model!r} is no linear model that could be folded into: it has no "
+            "coef_ and intercept_."
+        )
+    if not (isinstance(coef, np.ndarray) or sparse.issparse(coef)):
+        raise TypeError(
+            f"coef_ of {type(linear_model).__name__} is a {type(coef).__name__}; "
+            "expected a NumPy array or a SciPy sparse matrix."
+        )
+    if sparse.issparse(coef):
+        coef = coef.tocsr()  # the format of sparsify()
+    if coef.dtype.kind != "f":
+        coef = coef.astype(np.float64)
+    # A model without an intercept has the number 0.0, of no dtype of its own.
+    intercept = np.asarray(intercept, getattr(intercept, "dtype", coef.dtype))
+    if intercept.dtype.kind != "f":
+        intercept = intercept.astype(coef.dtype)
+    return coef, intercept
+
+
+def _check_names(transformer: BatchNorm1dTransformer, linear_model: Any) -> None:
+    names = getattr(linear_model, "feature_names_in_", None)
+    expected = transformer.get_feature_names_out()
+    if names is not None and not np.array_equal(names, expected):
+        raise ValueError(
+            f"{type(linear_model).__name__} was fitted on features {list(names)}, but "
+            f"{type(transformer).__name__} puts out {list(expected)}."
+        )
+
+
+def _folded(
+    coef: Any, intercept: NDArray[Any], mean: Floats, scale: Floats, bias: Floats
+) -> tuple[Any, Any]:
+    with np.errstate(all="ignore"):
+        by = scale[coef.indices] if sparse.issparse(coef) else scale
+        scaled = _with_values(coef, (_values(coef) * by).astype(coef.dtype))
+        # A long double, where it is longer, leaves one rounding: the last.
+        shift = coef @ (bias - np.multiply(mean, scale, dtype=np.longdouble))
+        shifted = (intercept + shift).astype(intercept.dtype)
+    for name, values in (("coef_", scaled), ("intercept_", shifted)):
+        if not np.isfinite(_values(values)).all():
+            raise ValueError(
+                f"Folded, {name} would not be finite: it is not now, or the features "
+                f"are too large or too small for {values.dtype}."
+            )
+    return scaled, shifted
+
+
+def _values(coef: Any) -> Any:
+    return coef.data if sparse.issparse(coef) else coef
+
+
+def _with_values(coef: Any, values: NDArray[Any]) -> Any:
+    """Other values in the places of those of coef."""
+    if not sparse.issparse(coef):
+        return values
+    other = deepcopy(coef)  # its own copy() fails in the one dimension of SGDRegressor
+    other.data = values
+    return other
+
+
+def _check_equal(
+    folded: Any, X: Floats, linear_model: Any, Z: Floats, tolerance: float
+) -> None:
+    """Check that the folded model predicts of X what the model does of Z."""
+    plain = copy(linear_model)  # which the names of features do not matter to
+    vars(plain).pop("feature_names_in_", None)
+    with np.errstate(all="ignore"):
+        expected, actual = _predictions(plain, Z), _predictions(folded, X)
+    if expected.dtype.kind != "f":  # labels of a classifier that has no scores
+        equal = np.array_equal(actual, expected)
+    else:
+        # Relative too, for the exponential of a generalised linear model.
+        equal = np.allclose(actual, expected, tolerance, tolerance, equal_nan=True)
+    if not equal:
+        raise ValueError(
+            f"Folded, {type(linear_model).__name__} would predict something else: it "
+            "does not predict by X @ coef_.T + intercept_ alone, or what is folded "
+            f"into coef_ is too small for {folded.coef_.dtype}."
+        )
+
+
+def _predictions(model: Any, X: Floats) -> NDArray[Any]:
+    for method in ("decision_function", "predict_proba"):
+        if hasattr(model, method):
+            return np.asarray(getattr(model, method)(X))
+    return np.asarray(model.predict(X))
+
+
+def _fold_pipeline(pipeline: Pipeline) -> Pipeline:
+    leaves = list(_leaves(pipeline))
+    if len(leaves) < 2 or not isinstance(leaves[-2], BatchNorm1dTransformer):
+        raise ValueError(
+            "The last two steps of the Pipeline must be a BatchNorm1dTransformer and "
+            f"a linear model; got {[type(leaf).__name__ for leaf in leaves[-2:]]}."
+        )
+    *before, transformer, linear_model = leaves
+    after = [*map(deepcopy, before), None, fold(transformer, linear_model)]
+    return _with_leaves(pipeline, iter(after))
+
+
+def _is_passthrough(step: Any) -> bool:
+    return step is None or isinstance(step, str)
+
+
+def _leaves(pipeline: Pipeline) -> Iterator[Any]:
+    """Estimators of a Pipeline and of those within it, in order."""
+    for _, step in pipeline.steps:
+        if isinstance(step, Pipeline):
+            yield from _leaves(step)
+        elif not _is_passthrough(step):
+            yield step
+
+
+def _with_leaves(pipeline: Pipeline, leaves: Iterator[Any]) -> Pipeline:
+    """Copy with other estimators in their places, without those that are None."""
+    steps = []
+    for name, step in pipeline.steps:
+        if _is_passthrough(step):
+            steps.append((name, step))
+        elif isinstance(step, Pipeline):
+            inner = _with_leaves(step, leaves)
+            if inner.steps:
+                steps.append((name, inner))
+        elif (leaf := next(leaves)) is not None:
+            steps.append((name, leaf))
+    other = copy(pipeline)
+    other.steps = steps
+    return other

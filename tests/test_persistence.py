@@ -1,0 +1,276 @@
+"""What is saved and loaded is the same transformer, to the bit."""
+
+import copy
+import importlib
+import json
+import pickle
+import pickletools
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sk_batchnorm import BatchNorm1dTransformer
+
+DATA = Path(__file__).parent / "data"
+OURS = "sk_batchnorm._transformer.BatchNorm1dTransformer"
+X = np.random.default_rng(3).normal([1.0, -20.0, 300.0], 10.0, (8, 3))
+LIBRARIES = ("pickle", "joblib", "cloudpickle", "skops.io")
+
+
+def cases():
+    """Transformers of every kind of state, by name."""
+    return runpy.run_path(str(DATA / "make_pickle_golden.py"))["cases"]()
+
+
+def save(library, obj, path):
+    if library == "joblib":
+        joblib.dump(obj, path)
+    else:
+        Path(path).write_bytes(importlib.import_module(library).dumps(obj))
+
+
+def load(library, path):
+    if library == "joblib":
+        return joblib.load(path)
+    data = Path(path).read_bytes()
+    if library == "skops.io":
+        return importlib.import_module(library).loads(data, trusted=[OURS])
+    return importlib.import_module(library).loads(data)
+
+
+def can_save(library, case):
+    # Of scikit-learn's own estimators with requests too skops 0.16 makes a
+    # RecursionError: since scikit-learn 1.9 they refer to the estimator.
+    return (library, case) != ("skops.io", "metadata requests")
+
+
+def rows_for(bn):
+    names = getattr(bn, "feature_names_in_", None)
+    return X if names is None else pd.DataFrame(X, columns=names)
+
+
+def to_the_bit(value):
+    """The text of a value, of all the bits of an array."""
+    if isinstance(value, dict):
+        return str({key: to_the_bit(item) for key, item in value.items()})
+    if isinstance(value, np.ndarray) and value.dtype.kind in "if":
+        return f"{value.dtype} {value.shape} {value.tobytes().hex()}"
+    return repr(value)
+
+
+def description(bn):
+    """All that a transformer knows and does, and does next, to the bit."""
+    known = {
+        "parameters": bn.get_params(),
+        "output": getattr(bn, "_sklearn_output_config", None),
+        "routing": bn.get_metadata_routing().fit.requests,
+        "names": list(getattr(bn, "feature_names_in_", ())),
+    }
+    if bn.__sklearn_is_fitted__():
+        rows = rows_for(bn)
+        known |= {"state": bn.state_dict(), "width": bn.n_features_in_}
+        known["transform"] = np.array(bn.transform(rows, copy=True))
+        known["type"] = type(bn.transform(rows, copy=True)).__name__
+        known["next"] = copy.deepcopy(bn).partial_fit(rows).state_dict()
+    return to_the_bit(known)
+
+
+def write_descriptions(library, folder):
+    """What another process finds in the files, for the test to compare."""
+    for path in Path(folder).glob("*.saved"):
+        path.with_suffix(".found").write_text(description(load(library, path)))
+
+
+def assert_read_only(bn):
+    for array in (bn.running_mean_, bn.running_var_, bn.num_batches_tracked_):
+        assert not isinstance(array, np.ndarray) or not array.flags.writeable
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_another_process_reads_the_same_to_the_bit(library, tmp_path):
+    pytest.importorskip(library)
+    saved = {case: bn for case, bn in cases().items() if can_save(library, case)}
+    for case, bn in saved.items():
+        save(library, bn, tmp_path / f"{case}.saved")
+    code = "import runpy, sys\n"
+    code += "runpy.run_path(sys.argv[1])['write_descriptions'](*sys.argv[2:])"
+    subprocess.run(
+        [sys.executable, "-c", code, __file__, library, tmp_path], check=True
+    )
+    for case, bn in saved.items():
+        found = (tmp_path / f"{case}.found").read_text()
+        assert found == description(bn), case
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_loaded_statistics_are_read_only_and_the_affine_map_is_not(library, tmp_path):
+    pytest.importorskip(library)
+    for case in ("default", "counts of each feature"):
+        save(library, cases()[case], tmp_path / "file")
+        loaded = load(library, tmp_path / "file")
+        assert_read_only(loaded)
+        loaded.weight_ *= 2
+
+
+def test_skops_has_to_trust_our_class_alone():
+    skops = pytest.importorskip("skops.io")
+    for case, bn in cases().items():
+        if can_save("skops.io", case):
+            data = skops.dumps(make_pipeline(StandardScaler(), bn))
+            assert skops.get_untrusted_types(data=data) == [OURS]
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_names_no_other_class_of_ours(protocol):
+    # Each name in it is one that later versions must keep where it is.
+    for bn in cases().values():
+        pickled = pickle.dumps(bn, protocol)
+        args = [arg for _, arg, _ in pickletools.genops(pickled)]
+        ours = {arg for arg in args if str(arg).startswith("sk_batchnorm")}
+        assert ours
+        assert ours <= {"sk_batchnorm._transformer", " ".join(OURS.rsplit(".", 1))}
+        assert description(pickle.loads(pickled)) == description(bn)
+
+
+@pytest.mark.parametrize("mode", ["r", "c"])
+def test_memory_mapped_by_joblib(mode, tmp_path):
+    for case, bn in cases().items():
+        joblib.dump(bn, tmp_path / case)
+        mapped = joblib.load(tmp_path / case, mmap_mode=mode)
+        assert description(mapped) == description(bn)
+        if case == "default":
+            assert isinstance(mapped.running_mean_, np.memmap)
+            assert_read_only(mapped)
+            assert not isinstance(mapped.transform(X), np.memmap)
+
+
+def test_out_of_band_buffers():
+    bn, buffers = cases()["counts of each feature"], []
+    pickled = pickle.dumps(bn, protocol=5, buffer_callback=buffers.append)
+    loaded = pickle.loads(pickled, buffers=buffers)
+    assert description(loaded) == description(bn)
+    assert_read_only(loaded)
+
+
+def test_cloudpickle_carries_a_subclass_that_the_reader_does_not_have(tmp_path):
+    cloudpickle = pytest.importorskip("cloudpickle")
+    write = (
+        "import cloudpickle, sys\n"
+        "from sk_batchnorm import BatchNorm1dTransformer\n"
+        "class Doubled(BatchNorm1dTransformer):\n"
+        "    def transform(self, X):\n"
+        "        return 2 * super().transform(X)\n"
+        "bn = Doubled().fit([[0.0], [2.0], [7.0]])\n"
+        "open(sys.argv[1], 'wb').write(cloudpickle.dumps(bn))\n"
+    )
+    subprocess.run([sys.executable, "-c", write, tmp_path / "file"], check=True)
+    loaded = cloudpickle.loads((tmp_path / "file").read_bytes())
+    bn = BatchNorm1dTransformer().fit([[0.0], [2.0], [7.0]])
+    assert_array_equal(loaded.transform([[5.0]]), 2 * bn.transform([[5.0]]))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_goes_its_own_way(copied):
+    bn = cases()["counts of each feature"]
+    before = description(bn)
+    other = copied(bn)
+    assert description(other) == before
+    other.partial_fit(X)
+    assert description(bn) == before != description(other)
+
+
+def test_saving_changes_nothing():
+    bn = cases()["default"]
+    attributes, stats = vars(bn), bn._running_stats
+    pickle.dumps(bn)
+    assert vars(bn) is attributes
+    assert bn._running_stats is stats
+
+
+def test_loading_is_one_assignment():
+    bn, other = cases()["default"], cases()["feature names"]
+    attributes, before = vars(bn), description(bn)
+    with pytest.raises(TypeError):
+        bn.__setstate__(vars(other) | {"_running_stats": (np.zeros(3),)})
+    assert vars(bn) is attributes
+    assert description(bn) == before
+    state = other.__getstate__()
+    bn.__setstate__(state)
+    # Who holds the attributes of before holds all of them; the state is not ours.
+    assert attributes.keys() != vars(bn).keys()
+    assert vars(bn) is not state
+    assert description(bn) == description(other)
+
+
+# Golden pickles, each written by a version when it was released
+
+
+GOLDEN = {path.stem: np.load(path) for path in sorted(DATA.glob("pickle_*.npz"))}
+
+
+@pytest.mark.parametrize(
+    ("version", "case"),
+    [
+        (version, key.removesuffix("/parameters"))
+        for version, golden in GOLDEN.items()
+        for key in golden
+        if key.endswith("/parameters")
+    ],
+)
+@pytest.mark.parametrize("protocol", [4, 5])
+# NumPy 2 says so of protocol 5 of NumPy 1.
+@pytest.mark.filterwarnings("ignore:numpy.core.numeric is deprecated")
+def test_golden_pickles(version, case, protocol):
+    golden = GOLDEN[version]
+    bn = pickle.loads(golden[f"{case}/pickle{protocol}"].tobytes())
+    parameters = json.loads(str(golden[f"{case}/parameters"]))
+    for name, value in parameters.items():
+        assert_array_equal(getattr(bn, name), value)
+    bn.get_metadata_routing()
+    if case == "metadata requests":
+        requests = bn.get_metadata_routing()
+        assert requests.fit.requests == {"sample_weight": True}
+        assert requests.partial_fit.requests == {"sample_weight": "weight"}
+    if case == "not fitted":
+        assert not bn.__sklearn_is_fitted__()
+        return
+
+    prefix = f"{case}/state/"
+    state = {k.removeprefix(prefix): golden[k] for k in golden if k.startswith(prefix)}
+    assert bn.state_dict().keys() == state.keys()
+    for key, value in bn.state_dict().items():
+        assert value.dtype == state[key].dtype
+        assert value.tobytes() == state[key].tobytes()
+    assert_read_only(bn)
+
+    rows = golden["X"]
+    if golden[f"{case}/named"]:
+        assert_array_equal(bn.feature_names_in_, golden["names"])
+        rows = pd.DataFrame(rows, columns=golden["names"])
+    output = bn.transform(rows, copy=True)
+    assert isinstance(output, pd.DataFrame) == (case == "set_output")
+    # The bits are those of the state, as this machine and this version make them.
+    again = BatchNorm1dTransformer(
+        num_features=3,
+        **{name: value for name, value in parameters.items() if name != "num_features"},
+    ).load_state_dict(state)
+    assert_array_equal(output, again.transform(golden["X"], copy=True))
+    # Where a long double is a double the scale may be its neighbour, which the
+    # bias may cancel down to.
+    expected = golden[f"{case}/output"]
+    size = np.abs(expected) + np.abs(0.0 if bn.bias_ is None else bn.bias_)
+    error = np.abs(np.asarray(output) - expected)
+    assert (error <= 4 * np.finfo(np.float64).eps * size).all()
+
+
+def test_there_is_a_golden_file():
+    assert "pickle_0.1.0" in GOLDEN
