@@ -1,6 +1,7 @@
 """Sphinx configuration; the build needs no network."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import sk_batchnorm
@@ -22,13 +23,22 @@ extensions = [
     "peers",
 ]
 # Parts that are included in other pages.
-exclude_patterns = ["_build", "performance_table.md", "moving_*.rst"]
+exclude_patterns = [
+    "_build",
+    "performance_table.md",
+    "choosing_momentum.rst",
+    "moving_[!m]*.rst",
+]
 nitpicky = True
 default_role = "literal"
 toc_object_entries_show_parents = "hide"
 
 autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints = "none"  # the docstrings say more
+# What only some parts of the package need.
+autodoc_mock_imports = [
+    name for name in ("dask", "onnx", "skl2onnx", "torch") if find_spec(name) is None
+]
 numpydoc_show_class_members = False
 html_math_renderer = "mathml"
 
