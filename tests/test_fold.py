@@ -344,7 +344,7 @@ def test_the_dtype_stays(dtype, make):
 
 def test_coefficients_that_are_integers_become_floats():
     bn, model = pair()
-    model.coef_, model.intercept_ = np.array([1, -2, 3]), 1
+    model.coef_, model.intercept_ = np.array([1, -2, 3]), np.int64(1)
     folded = fold(bn, model)
     assert folded.coef_.dtype == folded.intercept_.dtype == np.float64
     expected = bn.transform(X) @ [1.0, -2.0, 3.0] + 1
