@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy, deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,65 +120,62 @@ def fold(transformer: Any, linear_model: Any = None) -> Any:
             "track_running_stats=False normalises each X by its own statistics, "
             "which is no affine map that could be folded."
         )
-    coef, intercept = _coefficients(linear_model)
-    n_features = transformer.n_features_in_
-    if coef.ndim not in (1, 2) or coef.shape[-1] != n_features:
-        raise ValueError(
-            f"coef_ of {type(linear_model).__name__} has shape {coef.shape}, but "
-            f"{type(transformer).__name__} has {n_features} features."
-        )
-    if intercept.shape not in ((), (1,), coef.shape[:-1]):
-        raise ValueError(
-            f"intercept_ of {type(linear_model).__name__} has shape {intercept.shape}, "
-            f"which does not go with coef_ of shape {coef.shape}."
-        )
+    coef, intercept = _coefficients(linear_model, transformer.n_features_in_)
     _check_names(transformer, linear_model)
-
-    zeros = np.zeros(n_features)
-    mean = stats.mean if transformer.with_mean else zeros
-    scale = scale_of(stats.var, transformer.eps, weight)
-    bias = zeros if bias is None else bias
+    zeros = np.zeros_like(stats.mean)
+    affine_map = _AffineMap(
+        stats.mean if transformer.with_mean else zeros,
+        scale_of(stats.var, transformer.eps, weight),
+        zeros if bias is None else bias,
+    )
     folded = deepcopy(linear_model)
     for name in ("feature_names_in_", *_OF_NORMALISED_FEATURES):
         vars(folded).pop(name, None)
     try:
-        folded.coef_, folded.intercept_ = _folded(coef, intercept, mean, scale, bias)
+        folded.coef_, folded.intercept_ = _folded(coef, intercept, affine_map)
     except AttributeError as error:
         raise TypeError(
             f"{type(linear_model).__name__} computes coef_ or intercept_ from "
             "something else, so that there is nothing to fold into."
         ) from error
 
+    # Where the data lie.
     std = inverse_scale_of(stats.var, transformer.eps, None)
     rng = np.random.default_rng(0)
-    X = stats.mean + std * rng.standard_normal((_N_PROBES, n_features))
-    # No sum of n products errs by more than n roundings of the sizes of its terms.
-    reach = (np.abs(X) + np.abs(mean)) * np.abs(scale) + np.abs(bias)
-    absolute = _with_values(coef, np.abs(_values(coef)))
-    size = np.max(absolute @ reach.T) + np.max(np.abs(intercept))
-    tolerance = 2 * (n_features + 8) * np.finfo(coef.dtype).eps * size
-    Z = normalize(X, mean, scale, bias, copy=True)
+    X = stats.mean + std * rng.standard_normal((_N_PROBES, std.size))
+    tolerance = _rounding(coef, intercept, affine_map, X)
+    Z = normalize(X, *affine_map, copy=True)
     _check_equal(folded, X, linear_model, Z, tolerance)
     if hasattr(transformer, "feature_names_in_"):
         folded.feature_names_in_ = transformer.feature_names_in_.copy()
     return folded
 
 
-def _coefficients(linear_model: Any) -> tuple[Any, NDArray[Any]]:
-    """`coef_` and `intercept_`, of a floating dtype."""
-    coef = getattr(linear_model, "coef_", None)
-    intercept = getattr(linear_model, "intercept_", None)
-    if coef is None or intercept is None:
+class _AffineMap(NamedTuple):
+    """``(x - mean) * scale + bias``, of arrays of shape (n_features,)."""
+
+    mean: Floats
+    scale: Floats
+    bias: Floats
+
+
+def _coefficients(linear_model: Any, n_features: int) -> tuple[Any, NDArray[Any]]:
+    """`coef_` and `intercept_`, of a floating dtype and of shapes that fit."""
+    name = type(linear_model).__name__
+    needed = ("coef_", "intercept_", "predict")
+    missing = [a for a in needed if getattr(linear_model, a, None) is None]
+    if missing:
         if isinstance(linear_model, BaseEstimator):
             check_is_fitted(linear_model)
         raise TypeError(
-            f"{linear_model!r} is no linear model that could be folded into: it has no "
-            "coef_ and intercept_."
+            f"{linear_model!r} is no fitted linear model that could be folded into: it "
+            f"has no {' and no '.join(missing)}."
         )
+    coef, intercept = linear_model.coef_, linear_model.intercept_
     if not (isinstance(coef, np.ndarray) or sparse.issparse(coef)):
         raise TypeError(
-            f"coef_ of {type(linear_model).__name__} is a {type(coef).__name__}; "
-            "expected a NumPy array or a SciPy sparse matrix."
+            f"coef_ of {name} is a {type(coef).__name__}; expected a NumPy array or a "
+            "SciPy sparse matrix."
         )
     if sparse.issparse(coef):
         coef = coef.tocsr()  # the format of sparsify()
@@ -188,6 +185,16 @@ def _coefficients(linear_model: Any) -> tuple[Any, NDArray[Any]]:
     intercept = np.asarray(intercept, getattr(intercept, "dtype", coef.dtype))
     if intercept.dtype.kind != "f":
         intercept = intercept.astype(coef.dtype)
+    if coef.ndim not in (1, 2) or coef.shape[-1] != n_features:
+        raise ValueError(
+            f"coef_ of {name} has shape {coef.shape}, but the transformer has "
+            f"{n_features} features."
+        )
+    if intercept.shape not in ((), (1,), coef.shape[:-1]):
+        raise ValueError(
+            f"intercept_ of {name} has shape {intercept.shape}, which does not go with "
+            f"coef_ of shape {coef.shape}."
+        )
     return coef, intercept
 
 
@@ -201,9 +208,8 @@ def _check_names(transformer: BatchNorm1dTransformer, linear_model: Any) -> None
         )
 
 
-def _folded(
-    coef: Any, intercept: NDArray[Any], mean: Floats, scale: Floats, bias: Floats
-) -> tuple[Any, Any]:
+def _folded(coef: Any, intercept: NDArray[Any], affine_map: _AffineMap) -> Any:
+    mean, scale, bias = affine_map
     with np.errstate(all="ignore"):
         by = scale[coef.indices] if sparse.issparse(coef) else scale
         scaled = _with_values(coef, (_values(coef) * by).astype(coef.dtype))
@@ -230,6 +236,21 @@ def _with_values(coef: Any, values: NDArray[Any]) -> Any:
     other = deepcopy(coef)  # its own copy() fails in the one dimension of SGDRegressor
     other.data = values
     return other
+
+
+def _rounding(
+    coef: Any, intercept: NDArray[Any], affine_map: _AffineMap, X: Floats
+) -> float:
+    """How far rounding alone may bring the two ways to predict apart."""
+    mean, scale, bias = affine_map
+    with np.errstate(all="ignore"):
+        size = np.abs(X * scale) + np.abs(mean * scale) + np.abs(bias)
+        size = np.max(_with_values(coef, np.abs(_values(coef))) @ size.T)
+    # A sum of n products errs by no more than n roundings of the size of its
+    # terms; each way adds a few, and that of the intercept as many again.
+    n_roundings = 2 * (mean.size + 8)
+    eps = np.finfo(coef.dtype).eps
+    return float(n_roundings * eps * (size + np.max(np.abs(intercept))))
 
 
 def _check_equal(

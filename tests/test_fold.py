@@ -344,7 +344,7 @@ def test_the_dtype_stays(dtype, make):
 
 def test_coefficients_that_are_integers_become_floats():
     bn, model = pair()
-    model.coef_, model.intercept_ = np.array([1, -2, 3]), 1
+    model.coef_, model.intercept_ = np.array([1, -2, 3]), np.int64(1)
     folded = fold(bn, model)
     assert folded.coef_.dtype == folded.intercept_.dtype == np.float64
     expected = bn.transform(X) @ [1.0, -2.0, 3.0] + 1
@@ -527,8 +527,13 @@ def test_a_pipeline_and_a_model():
         (None, None, TypeError, "takes a BatchNorm1dTransformer"),
         (BatchNorm1dTransformer(), Ridge().fit(X, Y), NotFittedError, "BatchNorm1d"),
         (BatchNorm1dTransformer().fit(X), Ridge(), NotFittedError, "Ridge"),
-        (BatchNorm1dTransformer().fit(X), None, TypeError, "None is no linear model"),
-        (BatchNorm1dTransformer().fit(X), Ridge, TypeError, "Ridge'> is no linear"),
+        (
+            BatchNorm1dTransformer().fit(X),
+            None,
+            TypeError,
+            "None is no fitted linear model",
+        ),
+        (BatchNorm1dTransformer().fit(X), Ridge, TypeError, "Ridge'> is no fitted"),
         (
             make_pipeline(BatchNorm1dTransformer(), Ridge()),
             None,
@@ -539,19 +544,19 @@ def test_a_pipeline_and_a_model():
             BatchNorm1dTransformer().fit(X),
             StandardScaler().fit(X),
             TypeError,
-            r"StandardScaler\(\) is no linear model",
+            r"StandardScaler\(\) is no fitted linear model",
         ),
         (
             BatchNorm1dTransformer().fit(X),
             RANSACRegressor(random_state=0).fit(X, Y),
             TypeError,
-            "no coef_ and intercept_",
+            "no coef_ and no intercept_",
         ),
         (
             BatchNorm1dTransformer().fit(X),
             SGDOneClassSVM().fit(X),
             TypeError,
-            r"SGDOneClassSVM\(\) is no linear model",
+            r"SGDOneClassSVM\(\) is no fitted linear model",
         ),
         (
             BatchNorm1dTransformer().fit(X),
@@ -569,13 +574,13 @@ def test_a_pipeline_and_a_model():
             BatchNorm1dTransformer().fit(X),
             SVR(kernel="rbf").fit(X, Y),
             TypeError,
-            r"SVR\(\) is no linear model",
+            r"SVR\(\) is no fitted linear model",
         ),
         (
             BatchNorm1dTransformer().fit(X[:, :2]),
             Ridge().fit(X, Y),
             ValueError,
-            r"shape \(3,\), but BatchNorm1dTransformer has 2 features",
+            r"shape \(3,\), but the transformer has 2 features",
         ),
         (
             BatchNorm1dTransformer(track_running_stats=False).fit(X),
@@ -656,7 +661,7 @@ def test_any_class_with_coef_and_intercept():
     ("coef", "intercept", "error", "match"),
     [
         ([1.0, 2.0, 3.0], 0.0, TypeError, "coef_ of Plain is a list"),
-        (np.ones(3), None, TypeError, "no coef_ and intercept_"),
+        (np.ones(3), None, TypeError, "has no intercept_"),
         (np.ones((2, 3)), np.ones(3), ValueError, "intercept_ of Plain has shape"),
         (np.ones(3), np.ones(3), ValueError, "intercept_ of Plain has shape"),
         (np.array(1.0), 0.0, ValueError, r"coef_ of Plain has shape \(\)"),
