@@ -110,7 +110,7 @@ def test_total_row_by_row_is_pandas_ewm(seed, n_rows, momentum):
             bias_correction=True,
         )
         # Both round in each row; the rows are of about the size of 10.
-        assert_allclose(stats.mean[0], mean, rtol=1e-12)
+        assert_allclose(stats.mean[0], mean, rtol=1e-12, atol=1e-14)
         assert_allclose(stats.var[0], var, rtol=1e-11, atol=1e-13)
 
 
