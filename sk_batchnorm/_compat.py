@@ -1,8 +1,9 @@
 """The private scikit-learn names that this package needs, in one place.
 
 scikit-learn documents ``_parameter_constraints`` for estimators outside of it
-but keeps the constraints themselves in a private module. Tested on the oldest
-and on the newest supported version.
+but keeps the constraints themselves in a private module; a Pipeline's checks of
+its steps and its `transform_input` are private methods. Tested on the oldest and
+on the newest supported version.
 """
 
 from __future__ import annotations
@@ -17,8 +18,17 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils._user_interface import _print_elapsed_time as print_elapsed_time
 
-__all__ = ["Interval", "InvalidParameterError", "StrOptions", "check_parameters"]
+__all__ = [
+    "Interval",
+    "InvalidParameterError",
+    "StrOptions",
+    "check_parameters",
+    "check_steps",
+    "metadata_for_step",
+    "print_elapsed_time",
+]
 
 
 def check_parameters(estimator: Any) -> None:
@@ -44,7 +54,7 @@ def check_parameters(estimator: Any) -> None:
     except InvalidParameterError:
         raise
     except TypeError:  # an array or a list, which can't be looked up
-        estimator._validate_params()
+        _check_values.__wrapped__(kind, *values)
 
 
 @lru_cache(typed=True)
@@ -53,3 +63,47 @@ def _check_values(kind: Any, *values: Any) -> None:
     constraints = kind._parameter_constraints
     parameters = dict(zip(constraints, values, strict=True))
     validate_parameter_constraints(constraints, parameters, kind.__name__)
+
+
+def check_steps(pipeline: Any) -> None:
+    """Hold a Pipeline's steps against what Pipeline asks of them.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+
+    Raises
+    ------
+    ValueError
+        If there are no steps, or a name is taken twice, empty or has a "__".
+    TypeError
+        If a step is not an estimator, or one before the last can't transform.
+    """
+    if not pipeline.steps:  # scikit-learn says it from 1.7 on
+        raise ValueError("The pipeline is empty. Please add steps.")
+    pipeline._validate_steps()
+
+
+def metadata_for_step(
+    pipeline: Any, step_idx: int, step_params: Any, all_params: Any
+) -> Any:
+    """Transform what `transform_input` names by the steps before this one.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Whose steps before `step_idx` are fitted.
+    step_idx : int
+    step_params : mapping of str to mapping
+        Metadata routed to the step, by method and name.
+    all_params : mapping
+        Metadata that the pipeline was given.
+
+    Returns
+    -------
+    mapping of str to mapping
+        `step_params` with the transformed values.
+    """
+    return pipeline._get_metadata_for_step(
+        step_idx=step_idx, step_params=step_params, all_params=all_params
+    )
