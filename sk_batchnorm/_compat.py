@@ -2,8 +2,9 @@
 
 scikit-learn documents ``_parameter_constraints`` and the array API for estimators
 outside of it but keeps the constraints themselves, and what finds an array's
-namespace, in private modules. Tested on the oldest and on the newest supported
-version.
+namespace, in private modules; a Pipeline's checks of its steps and its
+`transform_input` are private methods. Tested on the oldest and on the newest
+supported version.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils._user_interface import _print_elapsed_time as print_elapsed_time
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -45,10 +47,13 @@ __all__ = [
     "StrOptions",
     "check_arguments",
     "check_parameters",
+    "check_steps",
     "from_numpy",
     "has_callbacks",
     "largest_float",
+    "metadata_for_step",
     "namespace_of",
+    "print_elapsed_time",
     "to_numpy",
     "with_callbacks",
 ]
@@ -77,7 +82,7 @@ def check_parameters(estimator: Any) -> None:
     except InvalidParameterError:
         raise
     except TypeError:  # an array or a list, which can't be looked up
-        estimator._validate_params()
+        _check_values.__wrapped__(kind, *values)
 
 
 @lru_cache(typed=True)
@@ -145,3 +150,47 @@ def to_numpy(values: Any) -> Any:
         return values
     xp, _ = namespace_of(values)
     return _convert_to_numpy(values, xp)
+
+
+def check_steps(pipeline: Any) -> None:
+    """Hold a Pipeline's steps against what Pipeline asks of them.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+
+    Raises
+    ------
+    ValueError
+        If there are no steps, or a name is taken twice, empty or has a "__".
+    TypeError
+        If a step is not an estimator, or one before the last can't transform.
+    """
+    if not pipeline.steps:  # scikit-learn says it from 1.7 on
+        raise ValueError("The pipeline is empty. Please add steps.")
+    pipeline._validate_steps()
+
+
+def metadata_for_step(
+    pipeline: Any, step_idx: int, step_params: Any, all_params: Any
+) -> Any:
+    """Transform what `transform_input` names by the steps before this one.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Whose steps before `step_idx` are fitted.
+    step_idx : int
+    step_params : mapping of str to mapping
+        Metadata routed to the step, by method and name.
+    all_params : mapping
+        Metadata that the pipeline was given.
+
+    Returns
+    -------
+    mapping of str to mapping
+        `step_params` with the transformed values.
+    """
+    return pipeline._get_metadata_for_step(
+        step_idx=step_idx, step_params=step_params, all_params=all_params
+    )
