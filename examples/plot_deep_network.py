@@ -128,9 +128,9 @@ def evaluate(layers, X, y):
 # - hyperbolic tangent and the initialisation of Glorot and Bengio (2010), which
 #   was made for it;
 # - hyperbolic tangent and weights of a quarter of that, as they were once drawn;
-# - logistic activation, which shrinks gradients at any scale. The usual advice
-#   is four times Glorot's; eight, a standard normal here, is better for this
-#   network without batch normalisation.
+# - logistic activation, whose slope is at most a quarter, so that it needs larger
+#   weights. Eight times Glorot's, a standard normal here, suits the network
+#   without batch normalisation better than the usual advice, which is four times.
 #
 # Both sides get the same splits, initial weights, mini-batches, standardised
 # pixels and learning rates, those of plain stochastic gradient descent. Of these
@@ -236,7 +236,7 @@ print("\nNorm of the gradient at the first and the last hidden layer, median\n")
 print(f"{'network':20}{'batch norm':>10}{'at the first step':>22}{'in epoch 3':>22}")
 for name, side in best:
     medians = [np.median(p, axis=0) for p in gradient_profiles(name, side)]
-    cells = [f"{median[0]:12.0e}{median[-1]:10.0e}" for median in medians]
+    cells = [f"{median[0]:12.1e}{median[-1]:10.1e}" for median in medians]
     print(f"{name:20}{SIDES[side]:>10}", *cells, sep="")
 
 print("\nTest accuracy in % at each learning rate\n")
@@ -250,7 +250,45 @@ for side in SIDES:
     print(f"{SIDES[side]:>10} {np.mean([seconds[n, side] for n in NETWORKS]):.2f}")
 
 # %%
-# TEXT
+# What the figures say
+# --------------------
+# Numbers are mean ± standard deviation over the seeds.
+#
+# (a) *Gradients no longer vanish*: supported, where they do vanish. In the network
+# with small weights the gradient at the first hidden layer is 300,000 times
+# smaller than at the last, a factor of four for each layer, and training does not
+# change that. With batch normalisation it is three times larger at the first
+# layer than at the last, whatever the scale of the weights, which the division
+# cancels. With Glorot's weights there is nothing to mend: the gradient falls by
+# less than a factor of three. The sigmoid network's falls by about four, too
+# little to be the reason why it learns so slowly.
+#
+# (b) *Training is faster and ends better*: supported by far in the two networks
+# that learn badly alone. With small weights, nothing is learned at any learning
+# rate without batch normalisation, 10 % correct, and 96 ± 1 % of the test images
+# are correct with it. The sigmoid network reaches 42 ± 9 % without and 94 ± 2 %
+# with it; it is still getting better at the end without. With Glorot's weights,
+# batch normalisation saves an epoch on the way to 95 % in training (2.2 ± 0.4
+# instead of 3.4 ± 0.9), and the end is a tie: 96.0 ± 1.1 % without and
+# 96.0 ± 1.6 % with it in test. By the clock it loses there, as an epoch takes
+# several times as long. It does stand a larger learning rate: at 1 the test
+# accuracy is 88 ± 4 % instead of chance, 14 ± 4 %; at 3 not each seed succeeds.
+#
+# (c) *It generalises better*: not supported. Where both sides learn, with Glorot's
+# weights, the gap between training and test accuracy differs by −0.3 ± 1.4
+# percentage points, which is none. In the other two the test accuracy rises
+# because the training accuracy does, and the gap is wider with batch
+# normalisation, by 2 to 4 points, as it is where more is learned.
+#
+# So batch normalisation makes training robust against a poor initialisation, a
+# poor activation and, up to a point, too large a step. It is no substitute for
+# Glorot's initialisation in a network that this is right for, nor an addition to
+# it that shows in the accuracy. That holds for 1797 small images, ten epochs and
+# plain gradient descent; a larger network is another experiment.
+#
+# In the figure lines are medians over the seeds and bands go from the lowest to
+# the highest seed. The gradient is that of the loss with respect to a hidden
+# layer's output.
 
 COLORS, MARKERS = {False: "#E69F00", True: "#0072B2"}, {False: "o", True: "s"}
 
