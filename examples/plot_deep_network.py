@@ -274,8 +274,8 @@ for side in SIDES:
 # batch normalisation saves an epoch on the way to 95 % in training (2.2 ± 0.4
 # instead of 3.4 ± 0.9), and the end is a tie: 96.0 ± 1.1 % without and
 # 96.0 ± 1.6 % with it in test. By the clock it loses there, as an epoch takes
-# several times as long. It does stand larger learning rates: at ten times the best,
-# the test accuracy is 49 ± 33 % instead of chance, as some of the seeds succeed.
+# more than twice as long. It stands larger learning rates better, though not well:
+# at ten times the best, the test accuracy is about 50 ± 30 % instead of chance.
 #
 # (c) *It generalises better*: not supported. Where both sides learn, with Glorot's
 # weights, the gap between training and test accuracy differs by −0.3 ± 1.4
