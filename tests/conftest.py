@@ -15,8 +15,25 @@ settings.register_profile("sk_batchnorm", deadline=None)
 settings.load_profile("sk_batchnorm")
 
 
+PEERS = [
+    "array_api_strict",
+    "cloudpickle",
+    "dask_ml",
+    "distributed",
+    "onnxruntime",
+    "pyarrow",
+    "rich",
+    "river",
+    "safetensors",
+    "skl2onnx",
+    "skops",
+    "sktime",
+    "torch",
+]
+
+
 def pytest_configure():
     if os.environ.get("SK_BATCHNORM_REQUIRE_PEERS"):
-        for name in ("torch", "array_api_strict", "safetensors", "river", "sktime"):
+        for name in PEERS:
             if importlib.util.find_spec(name) is None:
                 raise pytest.UsageError(f"{name} is required but not installed")
