@@ -30,6 +30,7 @@ try:
     import dask.array as da
     from dask.base import is_dask_collection
     from dask.config import get as get_option
+    from dask.delayed import delayed
 except ImportError as error:
     raise ImportError(
         'sk_batchnorm.dask needs dask: pip install "sk-batchnorm[dask]".'
@@ -423,20 +424,31 @@ def _chunkwise(bn: Any, method: str, X: Any) -> Any:
         )
     names = local.get_feature_names_out()
     options: dict[str, Any] = {"local": local, "method": method}
-    if method == "transform" and local.running_mean_ is None:
-        options["whole"] = _joined(bn, X, None, None).to_delayed().item()
+    whole = None
+    if local.running_mean_ is None:
+        whole = delayed(_joined(bn, X, None, None))
     if not is_array and not isinstance(X, da.Array):
         # Whatever the configuration of the process that runs the task.
         local.set_output(transform="pandas")
         options["empty"] = empty = example.iloc[:0]
-        return X.map_partitions(_transform_chunk, meta=empty, **options)
+        return X.map_partitions(_transform_chunk, whole, meta=empty, **options)
     local.set_output(transform="default")
     if isinstance(X, da.Array):
         vars(local).pop("feature_names_in_", None)  # the example has warned, once
     if not is_array:
         example = example.to_numpy()
     options["empty"] = empty = example[:0]
-    Y = da.map_blocks(_transform_chunk, _chunks(X), meta=empty, token=method, **options)
+    chunks = _chunks(X)
+    axes = "ijk"[: chunks.ndim]
+    Y = da.blockwise(
+        _transform_chunk,
+        axes,
+        *(chunks, axes),
+        *(whole, None),
+        token=method,
+        meta=empty,
+        **options,
+    )
     if is_array:
         return Y
     from dask.dataframe import from_dask_array
@@ -446,11 +458,11 @@ def _chunkwise(bn: Any, method: str, X: Any) -> Any:
 
 def _transform_chunk(
     chunk: Any,
+    whole: NDArray[Any] | None,
     *,
     local: BatchNorm1dTransformer,
     method: str,
     empty: Any,
-    whole: NDArray[Any] | None = None,
 ) -> Any:
     if not chunk.shape[0]:  # as a filter may leave it
         return empty
@@ -479,7 +491,7 @@ def _example_of(X: Any) -> Any:
     """Two rows of zeros, of the kind that X is."""
     if isinstance(X, da.Array):
         return _example_of_array(X)
-    if not (hasattr(X, "columns") and hasattr(X, "map_partitions")):
+    if not (hasattr(X, "map_partitions") and getattr(X, "ndim", None) == 2):
         raise ValueError(
             f"X is a dask {type(X).__name__}; expected a dask array or DataFrame."
         )
