@@ -4,10 +4,10 @@
     python -m benchmarks.dask_scaling --quick
     python -m benchmarks.dask_scaling --simulation
 
-The first prints what each chunk costs (bytes, tasks, seconds of the scheduler), the speed-up
-from one worker to two, a simulation of the task graph on up to a thousand workers
-beside the formula of the docs, and the formula for a trillion rows. The last only
-simulates, with a scheduler of 1 ms per task.
+The first prints what each chunk costs (bytes, tasks, seconds of the scheduler), the
+speed-up from one worker to two, a simulation of the task graph on up to a thousand
+workers beside the formula of the docs, and the formula for a trillion rows. The last
+only simulates, with a scheduler of 1 ms per task.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def cluster_of(n_workers: int) -> LocalCluster:
             n_workers=n_workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",
             memory_limit=0,
         )
 
