@@ -127,7 +127,7 @@ bias_correction, weight_init, bias_init, with_mean, batch_size, n_jobs, copy
 
     See Also
     --------
-    BatchNorm1dTransformer : The transformer for data in memory;
+    sk_batchnorm.BatchNorm1dTransformer : The transformer for data in memory;
         :meth:`to_local` makes one.
 
     Notes
@@ -430,7 +430,7 @@ def _chunkwise(bn: Any, method: str, X: Any) -> Any:
     if not is_array and not isinstance(X, da.Array):
         # Whatever the configuration of the process that runs the task.
         local.set_output(transform="pandas")
-        options["empty"] = empty = example.iloc[:0]
+        options["empty"] = empty = example.iloc[:0].set_axis(X._meta.index)
         return X.map_partitions(_transform_chunk, whole, meta=empty, **options)
     local.set_output(transform="default")
     if isinstance(X, da.Array):
@@ -500,7 +500,7 @@ def _example_of(X: Any) -> Any:
             raise ValueError(
                 f"Column {name} has dtype {dtype}, which is not a real number."
             )
-    return X._meta.reindex([0, 1], fill_value=0)
+    return X._meta.reset_index(drop=True).reindex([0, 1], fill_value=0)
 
 
 def _example_of_array(X: Any) -> Any:
