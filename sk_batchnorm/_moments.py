@@ -5,7 +5,7 @@ Each kind of data is a function of its own behind :func:`moments`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, islice, pairwise
 from typing import Any
@@ -168,6 +168,22 @@ def batch_moments(
     )
 
 
+def merge(parts: Iterable[Moments]) -> Moments:
+    """Moments of the rows of several mini-batches together.
+
+    Parameters
+    ----------
+    parts : iterable of Moments
+        At least one, each of one mini-batch.
+
+    Returns
+    -------
+    Moments
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _of_all(_stack([part]) for part in parts)
+
+
 def cut(
     shape: tuple[int, ...],
     batch_size: int | None,
@@ -202,6 +218,26 @@ def cut(
     while some := list(islice(ends, n_together)):
         yield np.array([start, *some])
         start = some[-1]
+
+
+def is_short(n_samples: int, sample_weight: Floats | None = None) -> bool:
+    """Whether rows are too few to end as a mini-batch of their own.
+
+    Parameters
+    ----------
+    n_samples : int
+    sample_weight : ndarray of shape (n_samples,) or None
+
+    Returns
+    -------
+    bool
+        True for a single row of non-zero weight, or a weight of no more than one
+        row's: what :func:`cut` joins to the mini-batch before it.
+    """
+    if sample_weight is None:
+        return n_samples <= 1
+    n_rows = int(np.count_nonzero(sample_weight))
+    return n_rows <= 1 or bool(sample_weight.sum() <= 1 + WEIGHT_ROUNDING)
 
 
 def _batch_ends(

@@ -7,7 +7,7 @@ one operation, :meth:`RunningStats.then`, which joins two stretches; a step of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import expm1, log1p
 from typing import Any
 
@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_batchnorm._kernels.numpy import SMALLEST, Floats, all_finite
-from sk_batchnorm._moments import WEIGHT_ROUNDING, Moments, saturate
+from sk_batchnorm._moments import (
+    WEIGHT_ROUNDING,
+    Moments,
+    batch_moments,
+    cut,
+    is_short,
+    merge,
+    moments,
+    saturate,
+)
 
 # A number of mini-batches, or one for each feature.
 Count = int | NDArray[np.int64]
@@ -234,6 +243,145 @@ class RunningStats:
         if isinstance(num_batches, np.ndarray):
             num_batches = _count(num_batches)
         return RunningStats(mean, saturate(var), num_batches)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenStretch:
+    """A part of X learned by ``fit`` before what lies beside it is known.
+
+    Its first rows may belong to the mini-batch before them, and its last
+    mini-batch may still get more. Joining parts is associative, so that a tree
+    of any shape gives the same.
+
+    Attributes
+    ----------
+    lead : Moments or None
+        Rows before the first mini-batch of this part: too few for one of their
+        own, they join the mini-batch before them.
+    closed : RunningStats
+        All mini-batches but the last, with bias correction.
+    last : Moments or None
+        The last mini-batch. None if there is none, and then `closed` has none.
+    """
+
+    lead: Moments | None
+    closed: RunningStats
+    last: Moments | None
+
+    @classmethod
+    def of_nothing(cls, n_features: int) -> OpenStretch:
+        """No row at all."""
+        return cls(None, RunningStats.start(n_features), None)
+
+    @classmethod
+    def of_rows(
+        cls,
+        X: Any,
+        sample_weight: Floats | None,
+        *,
+        batch_size: int | None,
+        momentum: float | None,
+        variance: str,
+        n_jobs: int | None = None,
+    ) -> OpenStretch:
+        """Cut rows into mini-batches, as ``fit`` does, and learn from them.
+
+        Parameters
+        ----------
+        X, sample_weight, n_jobs
+            As for :func:`~sk_batchnorm._moments.moments`. X is not CSC unless
+            `batch_size` is None.
+        batch_size : int or None
+            None where all parts together are one mini-batch.
+        momentum : float in [0, 1] or None
+        variance : {"within", "total"}
+
+        Returns
+        -------
+        OpenStretch
+
+        Raises
+        ------
+        ValueError
+            If X contains infinity, or a mini-batch has too few samples.
+        """
+        nothing = cls.of_nothing(X.shape[1])
+        if batch_size is None or is_short(X.shape[0], sample_weight):
+            return replace(nothing, lead=moments(X, sample_weight, n_jobs))
+        rule: dict[str, Any] = {"momentum": momentum, "variance": variance}
+        *before, last = cut(X.shape, batch_size, sample_weight)
+        closed = nothing.closed
+        for bounds in (*before, last[:-1]):
+            if len(bounds) > 1:
+                batches = batch_moments(X, bounds, sample_weight, n_jobs)
+                stretch = RunningStats.of_stretch(batches, **rule)
+                closed = closed.then(stretch, **rule, bias_correction=True)
+        rows = slice(last[-2], None)
+        weight = None if sample_weight is None else sample_weight[rows]
+        return cls(None, closed, moments(X[rows], weight, n_jobs))
+
+    def then(
+        self, later: OpenStretch, *, momentum: float | None, variance: str
+    ) -> OpenStretch:
+        """Join this part and the one that follows it.
+
+        Parameters
+        ----------
+        later : OpenStretch
+        momentum : float in [0, 1] or None
+        variance : {"within", "total"}
+
+        Returns
+        -------
+        OpenStretch
+
+        Raises
+        ------
+        ValueError
+            If a mean is not a float64, or a mini-batch has too few samples.
+        """
+        if self.last is None:
+            leads = [part.lead for part in (self, later) if part.lead is not None]
+            return replace(later, lead=merge(leads) if leads else None)
+        last = self.last
+        if later.lead is not None:
+            last = merge([last, later.lead])
+        if later.last is None:
+            return replace(self, last=last)
+        closed = self.closed
+        for stretch in (RunningStats.of(last, variance), later.closed):
+            closed = closed.then(
+                stretch, momentum=momentum, variance=variance, bias_correction=True
+            )
+        return OpenStretch(self.lead, closed, later.last)
+
+    def close(self, *, momentum: float | None, variance: str) -> RunningStats:
+        """Statistics where nothing comes before and nothing after.
+
+        Parameters
+        ----------
+        momentum : float in [0, 1] or None
+        variance : {"within", "total"}
+
+        Returns
+        -------
+        RunningStats
+
+        Raises
+        ------
+        ValueError
+            If a mean is not a float64, or a mini-batch has too few samples.
+        """
+        first, last = (
+            [] if batch is None else [RunningStats.of(batch, variance)]
+            for batch in (self.lead, self.last)
+        )
+        stats = RunningStats.start(len(self.closed.mean))
+        for stretch in (*first, self.closed, *last):
+            stats = stats.then(
+                stretch, momentum=momentum, variance=variance, bias_correction=True
+            )
+        return stats
 
 
 def _alone(batch: Moments, variance: str) -> tuple[Floats, Floats, Count]:

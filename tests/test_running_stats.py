@@ -1,6 +1,7 @@
 """The rule: where a mini-batch moves the running statistics."""
 
 import copy
+import functools
 import pickle
 from fractions import Fraction
 
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sk_batchnorm._moments import batch_moments, moments
-from sk_batchnorm._running_stats import RunningStats, averaging_factor
+from sk_batchnorm._moments import batch_moments, cut, is_short, moments
+from sk_batchnorm._running_stats import OpenStretch, RunningStats, averaging_factor
 
 momenta = st.floats(0, 1)
 rules = {
@@ -371,3 +372,43 @@ def test_float32_far_from_zero():
         batch = moments(np.full((5000, 1), value, dtype=np.float32))
         assert batch.squares[0] == 0.0
         assert batch.mean[0] == np.float64(np.float32(value))
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lengths=st.lists(st.integers(0, 12), min_size=1, max_size=12),
+    batch_size=st.integers(2, 6) | st.none(),
+    weighted=st.booleans(),
+    momentum=rules["momentum"],
+    variance=rules["variance"],
+)
+def test_a_tree_of_any_shape_joins_parts_to_the_same(
+    seed, lengths, batch_size, weighted, momentum, variance
+):
+    """Parts of one row, and of none, among them: joining is associative."""
+    rule = {"momentum": momentum, "variance": variance}
+    rng = np.random.default_rng(seed)
+    parts = [OpenStretch.of_nothing(2)]
+    for length in (2, *lengths):
+        X = rng.normal(3.0, 2.0, (length, 2))
+        weight = rng.integers(1, 3, length) * 1.0 if weighted else None
+        if length:
+            part = OpenStretch.of_rows(X, weight, batch_size=batch_size, **rule)
+            parts.append(part)
+    in_order = functools.reduce(lambda a, b: a.then(b, **rule), parts)
+    while len(parts) > 1:
+        k = rng.integers(len(parts) - 1)
+        parts[k : k + 2] = [parts[k].then(parts[k + 1], **rule)]
+    one, other = in_order.close(**rule), parts[0].close(**rule)
+    # The numbers averaged are of about the size of 10.
+    assert_allclose(one.mean, other.mean, rtol=1e-12, atol=1e-12)
+    assert_allclose(one.var, other.var, rtol=1e-12, atol=1e-12)
+    assert_array_equal(one.num_batches, other.num_batches)
+
+
+@given(rest=st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0]), max_size=9))
+def test_what_is_short_is_what_fit_joins_to_the_mini_batch_before_it(rest):
+    rest = rest[: 1 + max(np.flatnonzero(rest)[:2], default=0)]  # two rows at most
+    weight = np.array([1.0, 1.0, *rest])
+    (bounds,) = cut((len(weight), 1), 2, weight)
+    assert is_short(len(rest), weight[2:]) == (len(bounds) == 2)

@@ -1,0 +1,562 @@
+"""The transformer for dask arrays and dataframes: a chunk is learned where it lies.
+
+Each chunk becomes an :class:`~sk_batchnorm._running_stats.OpenStretch`, some
+vectors as long as a row; a tree joins them in order. The shape of the tree
+depends on the number of chunks alone, so the result does not depend on who
+computes what, or when.
+"""
+
+from __future__ import annotations
+
+from copy import copy as shallow_copy
+from copy import deepcopy
+from functools import partial, reduce
+from math import isnan
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
+
+from sk_batchnorm._compat import check_parameters
+from sk_batchnorm._moments import WEIGHT_ROUNDING, Moments
+from sk_batchnorm._running_stats import OpenStretch, RunningStats
+from sk_batchnorm._transformer import BatchNorm1dTransformer
+
+try:
+    import dask.array as da
+    from dask.base import is_dask_collection
+    from dask.config import get as get_option
+    from dask.delayed import delayed
+except ImportError as error:
+    raise ImportError(
+        'sk_batchnorm.dask needs dask: pip install "sk-batchnorm[dask]".'
+    ) from error
+
+__all__ = ["DaskBatchNorm1dTransformer"]
+
+# Parts that one task joins, where dask's configuration does not say: little
+# enough for any worker, and the tree adds 1/15 of a task per chunk.
+_SPLIT_EVERY = 16
+
+
+class _LazyTransform:
+    """The methods whose result scikit-learn would turn into a pandas DataFrame.
+
+    It wraps ``transform`` in the classes of its own that define it, for
+    ``set_output``; of a dask collection that would compute all of X. So they are
+    defined outside of such a class, and heed ``set_output`` themselves.
+    """
+
+    def transform(self, X: Any, copy: bool | None = None) -> Any:
+        """Normalise X with the running statistics and apply the affine map.
+
+        Parameters
+        ----------
+        X : dask array or dask DataFrame, or what \
+:meth:`.BatchNorm1dTransformer.transform` takes
+            Of shape (n_samples, n_features) or (n_samples, n_channels,
+            n_timepoints).
+
+        copy : bool, default=None
+            As for :class:`.BatchNorm1dTransformer`. Chunks of a dask collection
+            are never written into.
+
+        Returns
+        -------
+        dask array, or dask DataFrame if ``set_output(transform="pandas")`` says so
+            Lazy, chunk by chunk, with the statistics of now. Of other data what
+            :class:`.BatchNorm1dTransformer` returns.
+
+        Raises
+        ------
+        NotFittedError
+            Before anything was learned.
+        ValueError
+            If X is not what was learned from.
+        """
+        if not is_dask_collection(X):
+            return super().transform(X, copy)  # type: ignore[misc]
+        return _chunkwise(self, "transform", X)
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Learn from X, then transform it.
+
+        Parameters
+        ----------
+        X : as for :meth:`fit`
+            A dask collection is computed once to learn from it and once more when
+            the result is; ``X.persist()`` keeps it in the workers' memory.
+
+        y : None
+            Ignored.
+
+        **fit_params : dict
+            `sample_weight`, for :meth:`fit`.
+
+        Returns
+        -------
+        as for :meth:`transform`
+        """
+        if not is_dask_collection(X):
+            return super().fit_transform(X, y, **fit_params)  # type: ignore[misc]
+        return self.fit(X, y, **fit_params).transform(X)  # type: ignore[attr-defined]
+
+
+class DaskBatchNorm1dTransformer(_LazyTransform, BatchNorm1dTransformer):
+    """:class:`.BatchNorm1dTransformer` for dask arrays and dask DataFrames.
+
+    :meth:`fit` and :meth:`partial_fit` compute what each chunk says where the
+    chunk lies, and compose it in order; only vectors as long as a row travel.
+    :meth:`transform` and :meth:`inverse_transform` are lazy. All parameters,
+    attributes and other methods are those of :class:`.BatchNorm1dTransformer`,
+    and data in memory are learned from and transformed as there.
+
+    Read more in :doc:`clusters`.
+
+    Parameters
+    ----------
+    num_features, eps, momentum, affine, track_running_stats, variance, \
+bias_correction, weight_init, bias_init, with_mean, batch_size, n_jobs, copy
+        As for :class:`.BatchNorm1dTransformer`. `n_jobs` counts the threads
+        within a task, and None is one. Chunks are not written into, whatever
+        `copy` is.
+
+    See Also
+    --------
+    sk_batchnorm.BatchNorm1dTransformer : The transformer for data in memory;
+        :meth:`to_local` makes one.
+
+    Notes
+    -----
+    A mini-batch ends where its chunk ends. So the state is that of the in-memory
+    ``fit``, to rounding, if the chunks are cut at multiples of `batch_size`, as
+    ``X.rechunk({0: k * batch_size})`` cuts them; otherwise each chunk is cut as
+    ``fit`` cuts X, and its last mini-batch may be shorter. A chunk of a single
+    row, or of no more weight, joins the mini-batch before it. Chunks without
+    rows, and rows of weight 0, are not there. With ``batch_size=None`` all chunks
+    are one mini-batch, and so they are for :meth:`partial_fit`.
+
+    Chunk sizes need not be known. X must be one chunk along all axes but the
+    first.
+
+    The tasks are those of dask's own reductions, and its option ``split_every``
+    sets how many parts a task joins, 16 by default. The same chunks give the same
+    bits whatever the number of workers, the order in which they finish, and
+    those that die.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from sk_batchnorm.dask import DaskBatchNorm1dTransformer
+    >>> X = da.arange(4000, chunks=1000, dtype=float).reshape(-1, 2)
+    >>> bn = DaskBatchNorm1dTransformer(batch_size=100).fit(X)
+    >>> bn.num_batches_tracked_, bn.running_mean_.round(1)
+    (20, array([2652.6, 2653.6]))
+    >>> bn.transform(X)
+    dask.array<transform, shape=(2000, 2), dtype=float64, chunksize=(500, 2), \
+chunktype=numpy.ndarray>
+    >>> type(bn.to_local())
+    <class 'sk_batchnorm._transformer.BatchNorm1dTransformer'>
+    """
+
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None
+    ) -> DaskBatchNorm1dTransformer:
+        """Forget everything and learn from X.
+
+        Parameters
+        ----------
+        X : dask array or dask DataFrame, or what \
+:meth:`.BatchNorm1dTransformer.fit` takes
+            Of shape (n_samples, n_features) or (n_samples, n_channels,
+            n_timepoints), and one chunk along all axes but the first.
+
+        y : None
+            Ignored.
+
+        sample_weight : float, array-like, dask array or dask Series of shape \
+(n_samples,), default=None
+            Frequency weights. If chunk sizes are unknown, a dask array or Series
+            with the chunks of X.
+
+        Returns
+        -------
+        DaskBatchNorm1dTransformer
+            The fitted transformer itself.
+
+        Raises
+        ------
+        ValueError
+            If X or sample_weight is not what it must be. The transformer is
+            then as it was, as with any error on the cluster.
+        InvalidParameterError
+            If a parameter is out of range.
+        """
+        if not is_dask_collection(X):
+            super().fit(X, y, sample_weight)
+            return self
+        check_parameters(self)
+        learned = shallow_copy(self)
+        learned._validate_example(X, sample_weight, reset=True)
+        learned._start()
+        whole = learned._learn(X, sample_weight, self.batch_size)
+        _check_first_mini_batch(whole, self.variance)
+        if learned._running_stats is not None:
+            learned._running_stats = whole.close(**_rule(self))
+        learned._warn_of_unobserved(learned._running_stats)
+        self._become(learned)
+        return self
+
+    def partial_fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None
+    ) -> DaskBatchNorm1dTransformer:
+        """Learn from one mini-batch: all of X, one step of the rule.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        DaskBatchNorm1dTransformer
+            The transformer itself.
+
+        Raises
+        ------
+        ValueError
+            If X or sample_weight is not what it must be, or has too few
+            samples for the rule. The transformer is then as it was.
+        InvalidParameterError
+            If a parameter is out of range.
+        """
+        if not is_dask_collection(X):
+            super().partial_fit(X, y, sample_weight)
+            return self
+        check_parameters(self)
+        is_first = not self.__sklearn_is_fitted__()
+        learned = shallow_copy(self)
+        learned._validate_example(X, sample_weight, reset=is_first)
+        if is_first:
+            learned._start()
+        batch = learned._learn(X, sample_weight, batch_size=None).lead
+        assert batch is not None, "no rows"  # which _learn refuses
+        if learned._running_stats is not None:
+            learned._running_stats = learned._running_stats.step(
+                batch, **_rule(self), bias_correction=self.bias_correction
+            )
+        if is_first:
+            learned._warn_of_unobserved(learned._running_stats)
+            self._become(learned)
+        else:
+            self._running_stats = learned._running_stats
+        return self
+
+    def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
+        """Undo the normalisation.
+
+        Parameters
+        ----------
+        X, copy
+            As for :meth:`transform`.
+
+        Returns
+        -------
+        dask array
+            Lazy, chunk by chunk. Of other data what
+            :class:`.BatchNorm1dTransformer` returns.
+
+        Raises
+        ------
+        NotFittedError
+            Before anything was learned.
+        ValueError
+            If a weight is 0, or if there are no running statistics to go back
+            with (``track_running_stats=False``).
+        """
+        if not is_dask_collection(X):
+            return super().inverse_transform(X, copy)
+        return _chunkwise(self, "inverse_transform", X)
+
+    def to_local(self) -> BatchNorm1dTransformer:
+        """Hand out a plain transformer, which needs no dask.
+
+        Returns
+        -------
+        BatchNorm1dTransformer
+            With the same parameters and a copy of the state of now.
+        """
+        local = BatchNorm1dTransformer()
+        local.__dict__ = deepcopy(vars(self).copy())
+        return local
+
+    def _validate_example(self, X: Any, sample_weight: Any, *, reset: bool) -> None:
+        """Check all that can be told of X, and of the weight, without computing."""
+        weight: Any = sample_weight if isinstance(sample_weight, Real) else None
+        self._validate(_example_of(X), weight, reset=reset)
+
+    def _learn(self, X: Any, sample_weight: Any, batch_size: int | None) -> OpenStretch:
+        """Learn from the chunks of a validated X, and join what they say."""
+        whole: OpenStretch
+        (whole,) = _joined(self, X, sample_weight, batch_size).compute().flat
+        if whole.lead is None and whole.last is None:
+            raise ValueError("X has no rows, or none of a positive sample_weight.")
+        return whole
+
+
+def _check_first_mini_batch(whole: OpenStretch, variance: str) -> None:
+    if whole.lead is None or whole.lead.n_samples > 1 + WEIGHT_ROUNDING:
+        return
+    if whole.last is None:
+        raise ValueError(
+            f"fit needs more than 1 sample; got n_samples={whole.lead.n_samples:g} "
+            "(weights count as repeated samples)."
+        )
+    if variance == "within":
+        raise ValueError(
+            "The first chunk of X has a single row, or no more weight, and no "
+            "mini-batch before it to join; variance='within' needs more than 1 "
+            "sample. Rechunk X, or use variance='total', which learns from single "
+            "samples too."
+        )
+
+
+def _joined(
+    bn: DaskBatchNorm1dTransformer, X: Any, sample_weight: Any, batch_size: int | None
+) -> Any:
+    """Lazily, an array of a single value: the OpenStretch of all chunks."""
+    checker = clone(bn.to_local())
+    checker.n_features_in_ = bn.n_features_in_
+    if not isinstance(X, da.Array) and hasattr(bn, "feature_names_in_"):
+        checker.feature_names_in_ = bn.feature_names_in_
+    chunks = _chunks(X)
+    weight = _aligned(sample_weight, chunks)
+    axes = "ijk"[: chunks.ndim]
+    as_objects: dict[str, Any] = {
+        "dtype": object,
+        "meta": np.empty((0,) * chunks.ndim, dtype=object),
+    }
+    parts = da.blockwise(
+        _learn_chunk,
+        axes,
+        *(chunks, axes),
+        *(weight, "i" if isinstance(weight, da.Array) else None),
+        checker=checker,
+        batch_size=batch_size,
+        adjust_chunks=dict.fromkeys(axes, 1),
+        align_arrays=False,  # which asks for chunk sizes
+        **as_objects,
+    )
+    return da.reduction(
+        parts,
+        chunk=_as_it_is,
+        aggregate=partial(_join, **_rule(bn)),
+        axis=0,
+        keepdims=True,
+        split_every=get_option("split_every", _SPLIT_EVERY),
+        name="join",
+        **as_objects,
+    )
+
+
+def _learn_chunk(
+    chunk: Any,
+    sample_weight: Any,
+    *,
+    checker: BatchNorm1dTransformer,
+    batch_size: int | None,
+) -> NDArray[Any]:
+    """What a chunk says, in an array of as many axes."""
+    if isinstance(sample_weight, np.ndarray):
+        check_consistent_length(chunk, sample_weight)
+    is_there = sample_weight is None or np.any(sample_weight)
+    if not (chunk.shape[0] and is_there):
+        part = OpenStretch.of_nothing(checker.n_features_in_)
+    else:
+        X, weight = checker._validate(chunk, sample_weight, reset=False)
+        part = OpenStretch.of_rows(
+            X.tocsr() if sparse.issparse(X) else X,
+            weight,
+            batch_size=batch_size,
+            n_jobs=checker.n_jobs,
+            **_rule(checker),
+        )
+    return _boxed(part, chunk.ndim)
+
+
+def _join(
+    parts: NDArray[Any], *, axis: Any, keepdims: bool, **rule: Any
+) -> NDArray[Any]:
+    """Join parts that follow each other; dask passes the axis."""
+    part = reduce(lambda part, later: part.then(later, **rule), parts.flat)
+    return _boxed(part, parts.ndim)
+
+
+def _boxed(part: OpenStretch, ndim: int) -> NDArray[Any]:
+    box = np.empty((1,) * ndim, dtype=object)
+    box.flat[0] = part
+    return box
+
+
+def _as_it_is(part: Any, **kwargs: Any) -> Any:
+    return part
+
+
+def _rule(bn: BatchNorm1dTransformer) -> dict[str, Any]:
+    return {"momentum": bn.momentum, "variance": bn.variance}
+
+
+def _chunkwise(bn: Any, method: str, X: Any) -> Any:
+    """A method of the plain transformer on each chunk, lazily."""
+    check_is_fitted(bn)
+    local = bn.to_local()
+    # All that is wrong with the kind of X, or with the state, shows here and now.
+    example = getattr(local, method)(_example_of(X), copy=True)
+    is_array = isinstance(example, np.ndarray) or sparse.issparse(example)
+    if not (is_array or hasattr(example, "iloc")):
+        raise ValueError(
+            f"dask has no {type(example).__module__} DataFrames: "
+            "set_output(transform='pandas'), or 'default' for dask arrays."
+        )
+    names = local.get_feature_names_out()
+    options: dict[str, Any] = {"local": local, "method": method}
+    whole = None
+    if local.running_mean_ is None:
+        whole = delayed(_joined(bn, X, None, None))
+    if not is_array and not isinstance(X, da.Array):
+        # Whatever the configuration of the process that runs the task.
+        local.set_output(transform="pandas")
+        options["empty"] = empty = example.iloc[:0].set_axis(X._meta.index)
+        return X.map_partitions(_transform_chunk, whole, meta=empty, **options)
+    local.set_output(transform="default")
+    if isinstance(X, da.Array):
+        vars(local).pop("feature_names_in_", None)  # the example has warned, once
+    if not is_array:
+        example = example.to_numpy()
+    options["empty"] = empty = example[:0]
+    chunks = _chunks(X)
+    axes = "ijk"[: chunks.ndim]
+    Y = da.blockwise(
+        _transform_chunk,
+        axes,
+        *(chunks, axes),
+        *(whole, None),
+        token=method,
+        meta=empty,
+        **options,
+    )
+    if is_array:
+        return Y
+    from dask.dataframe import from_dask_array
+
+    return from_dask_array(Y, columns=names)
+
+
+def _transform_chunk(
+    chunk: Any,
+    whole: NDArray[Any] | None,
+    *,
+    local: BatchNorm1dTransformer,
+    method: str,
+    empty: Any,
+) -> Any:
+    if not chunk.shape[0]:  # as a filter may leave it
+        return empty
+    if whole is not None:
+        (part,) = whole.flat
+        local = _normalising_by(local, part.lead)
+    return getattr(local, method)(chunk, copy=True)
+
+
+def _normalising_by(
+    local: BatchNorm1dTransformer, batch: Moments
+) -> BatchNorm1dTransformer:
+    """With the mean and biased variance of a batch, where nothing is tracked."""
+    if batch.n_samples <= 1:
+        raise ValueError(
+            "transform with track_running_stats=False needs more than 1 sample; got "
+            f"n_samples={batch.n_samples:g}."
+        )
+    local = shallow_copy(local)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        local._running_stats = RunningStats(batch.mean, batch.biased_variance, 1)
+    return local
+
+
+def _example_of(X: Any) -> Any:
+    """Two rows of zeros, of the kind that X is."""
+    if isinstance(X, da.Array):
+        return _example_of_array(X)
+    if not (hasattr(X, "map_partitions") and getattr(X, "ndim", None) == 2):
+        raise ValueError(
+            f"X is a dask {type(X).__name__}; expected a dask array or DataFrame."
+        )
+    for name, dtype in X.dtypes.items():
+        if not (hasattr(dtype, "kind") and dtype.kind in "biufc"):
+            raise ValueError(
+                f"Column {name} has dtype {dtype}, which is not a real number."
+            )
+    return X._meta.reset_index(drop=True).reindex([0, 1], fill_value=0)
+
+
+def _example_of_array(X: Any) -> Any:
+    if any(n_chunks > 1 for n_chunks in X.numblocks[1:]):
+        raise ValueError(
+            f"X is cut into {X.numblocks} chunks, but may be cut along the first axis "
+            f"only: X.rechunk({dict.fromkeys(range(1, X.ndim), -1)})."
+        )
+    if X.ndim > 1 and isnan(X.shape[1]):
+        raise ValueError(
+            "The number of features of X is unknown: X.compute_chunk_sizes()."
+        )
+    shape = (2, *(1 if isnan(length) else length for length in X.shape[1:]))
+    if sparse.issparse(X._meta):
+        return type(X._meta)(shape, dtype=X.dtype)
+    return np.zeros(shape, dtype=X.dtype)
+
+
+def _chunks(X: Any) -> Any:
+    """X as a dask array, whose chunks are DataFrames if X is one."""
+    if isinstance(X, da.Array):
+        return X
+    meta = np.empty((0, len(X.columns)))
+    return X.map_partitions(_as_it_is, meta=meta, enforce_metadata=False)
+
+
+def _aligned(sample_weight: Any, X: Any) -> Any:
+    """sample_weight in the chunks of X."""
+    if sample_weight is None or isinstance(sample_weight, Real):
+        return sample_weight
+    if hasattr(sample_weight, "to_dask_array"):
+        sample_weight = sample_weight.to_dask_array()
+    if not isinstance(sample_weight, da.Array):
+        if isnan(X.shape[0]):
+            raise ValueError(
+                "The chunk sizes of X are unknown, so that sample_weight can't be cut "
+                "as X is: pass a dask array or Series with the chunks of X, or call "
+                "X.compute_chunk_sizes()."
+            )
+        sample_weight = da.from_array(np.asarray(sample_weight))
+    if sample_weight.ndim != 1:
+        raise ValueError(
+            "sample_weight must be 1D array or scalar, got "
+            f"{sample_weight.ndim}D array."
+        )
+    lengths = X.shape[0], sample_weight.shape[0]
+    if not any(map(isnan, lengths)):
+        if lengths[0] != lengths[1]:
+            raise ValueError(
+                "Found input variables with inconsistent numbers of samples: "
+                f"{list(lengths)}"
+            )
+        return sample_weight.rechunk((X.chunks[0],))
+    if X.numblocks[0] != sample_weight.numblocks[0]:
+        raise ValueError(
+            f"X has {X.numblocks[0]} chunks of unknown sizes, and sample_weight has "
+            f"{sample_weight.numblocks[0]}: cut one as the other."
+        )
+    return sample_weight

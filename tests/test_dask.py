@@ -1,0 +1,673 @@
+"""On a cluster: the state of one machine, whoever computes what and when."""
+
+import inspect
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sk_batchnorm import BatchNorm1dTransformer
+
+dask = pytest.importorskip("dask")
+distributed = pytest.importorskip("distributed")
+da = pytest.importorskip("dask.array")
+dd = pytest.importorskip("dask.dataframe")
+
+from dask.bag import from_sequence  # noqa: E402
+from dask.callbacks import Callback  # noqa: E402
+
+from sk_batchnorm.dask import DaskBatchNorm1dTransformer  # noqa: E402
+
+rules = {
+    "momentum": st.floats(0, 1) | st.none(),
+    "variance": st.sampled_from(["within", "total"]),
+}
+FEW = settings(max_examples=25)  # a graph each
+
+
+@pytest.fixture(autouse=True)
+def synchronous():
+    """Without a cluster, except in the tests that name one."""
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def two_workers():
+    with (
+        # Nor is a chunk moved to a worker that is idle; see below.
+        dask.config.set({"distributed.scheduler.work-stealing": False}),
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=":0",
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def cluster(two_workers):
+    with dask.config.set(scheduler="distributed"), two_workers.as_current():
+        yield two_workers
+
+
+def assert_same_state(bn, expected, size=10.0):
+    """To 1e-12 of the numbers averaged: both round in each join."""
+    assert_allclose(bn.running_mean_, expected.running_mean_, 1e-12, 1e-12 * size)
+    assert_allclose(bn.running_var_, expected.running_var_, 1e-12, 1e-12 * size)
+    assert_array_equal(bn.num_batches_tracked_, expected.num_batches_tracked_)
+
+
+def bits(bn):
+    return {name: array.tobytes() for name, array in bn.state_dict().items()}
+
+
+def random_rows(n_rows, seed=0, n_features=3):
+    rng = np.random.default_rng(seed)
+    return rng.normal(
+        rng.normal(0, 5, n_features), rng.uniform(0.1, 3, n_features), (n_rows, 3)
+    )
+
+
+def streamed(batches, weights=None, **params):
+    """What the docs promise, one mini-batch after the other."""
+    bn = BatchNorm1dTransformer(bias_correction=True, **params)
+    for k, batch in enumerate(batches):
+        bn.partial_fit(batch, sample_weight=None if weights is None else weights[k])
+    return bn
+
+
+def no_compute(X):
+    """A lazy copy of X that must not be computed."""
+
+    def fail(chunk):
+        raise AssertionError("computed")
+
+    return X.map_blocks(fail, dtype=X.dtype, meta=X._meta)
+
+
+# The state of one machine
+
+
+@FEW
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_rows=st.integers(2, 300),
+    batch_size=st.integers(2, 20),
+    batches_per_chunk=st.integers(1, 4),
+    split_every=st.integers(2, 5),
+    gaps=st.booleans(),
+    weighted=st.booleans(),
+    **rules,
+)
+def test_chunks_at_multiples_of_batch_size_give_the_state_of_one_machine(
+    seed, n_rows, batch_size, batches_per_chunk, split_every, gaps, weighted, **rule
+):
+    X = random_rows(n_rows, seed)
+    rng = np.random.default_rng(seed)
+    if gaps:
+        X[rng.random(X.shape) < 0.3] = np.nan
+        X[:2] = 1.0  # something of each feature
+    weight = rng.integers(1, 4, n_rows) * 1.0 if weighted else None
+    chunks = (batches_per_chunk * batch_size, 3)
+    bn = DaskBatchNorm1dTransformer(batch_size=batch_size, **rule)
+    with dask.config.set(split_every=split_every):
+        bn.fit(da.from_array(X, chunks=chunks), sample_weight=weight)
+    local = BatchNorm1dTransformer(batch_size=batch_size, **rule)
+    assert_same_state(bn, local.fit(X, sample_weight=weight))
+
+
+@FEW
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lengths=st.lists(st.integers(2, 30), min_size=1, max_size=8),
+    batch_size=st.integers(2, 20),
+    **rules,
+)
+def test_mini_batches_end_where_their_chunk_ends(seed, lengths, batch_size, **rule):
+    X = random_rows(sum(lengths), seed)
+    ends = np.cumsum(lengths)
+    batches = []
+    for start, end in zip(ends - lengths, ends, strict=True):
+        cuts = list(range(start + batch_size, end - 1, batch_size))
+        batches += np.split(X[start:end], np.array(cuts, dtype=int) - start)
+    bn = DaskBatchNorm1dTransformer(batch_size=batch_size, **rule)
+    bn.fit(da.from_array(X, chunks=(tuple(lengths), 3)))
+    assert_same_state(bn, streamed(batches, **rule))
+
+
+@FEW
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lengths=st.lists(st.integers(1, 30), min_size=2, max_size=8),
+    bias_correction=st.booleans(),
+    **rules,
+)
+def test_one_mini_batch_of_all_chunks(seed, lengths, bias_correction, **rule):
+    X = random_rows(sum(lengths), seed)
+    weight = np.random.default_rng(seed).integers(0, 3, len(X)) * 1.0
+    weight[:2] = 1.0
+    chunks = da.from_array(X, chunks=(tuple(lengths), 3))
+    params = rule | {"batch_size": None, "bias_correction": bias_correction}
+    bn = DaskBatchNorm1dTransformer(**params)
+    local = BatchNorm1dTransformer(**params)
+    assert_same_state(bn.fit(chunks, None, weight), local.fit(X, None, weight))
+    # And one step of the rule, from the start and from where that ended.
+    for _ in range(2):
+        assert_same_state(bn.partial_fit(chunks), local.partial_fit(X))
+    assert_same_state(clone(bn).partial_fit(chunks), clone(local).partial_fit(X))
+
+
+def test_means_far_from_zero_keep_their_digits():
+    """Chunks are merged by means of two doubles, as blocks in memory are."""
+    X = 1e12 + np.arange(4000.0).reshape(-1, 1) % 2
+    bn = DaskBatchNorm1dTransformer(batch_size=None).fit(da.from_array(X, chunks=250))
+    assert_allclose(bn.running_var_, 1000 / 3999, rtol=1e-12)
+    constant = da.full((4000, 1), 0.1, chunks=300)
+    for params in ({}, {"variance": "total"}, {"batch_size": None}):
+        bn = DaskBatchNorm1dTransformer(**params).fit(constant)
+        assert (bn.running_mean_[0], bn.running_var_[0]) == (0.1, 0.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+def test_dtypes(dtype):
+    X = (random_rows(200) * 10).astype(dtype)
+    chunks = da.from_array(X, chunks=(50, 3))
+    bn = DaskBatchNorm1dTransformer(batch_size=25).fit(chunks)
+    local = BatchNorm1dTransformer(batch_size=25).fit(X)
+    assert_same_state(bn, local, size=100)
+    Y = bn.transform(chunks)
+    assert Y.dtype == Y.compute().dtype == local.transform(X).dtype
+    assert_allclose(Y.compute(), local.transform(X), rtol=1e-6, atol=1e-6)
+
+
+def test_three_dimensions():
+    X = np.random.default_rng(0).normal(size=(65, 3, 7))
+    chunks = da.from_array(X, chunks=(16, 3, 7))
+    bn = DaskBatchNorm1dTransformer(batch_size=8)
+    local = BatchNorm1dTransformer(batch_size=8)
+    assert_same_state(bn.fit(chunks), local.fit(X))
+    Y = bn.transform(chunks)
+    assert Y.chunks == chunks.chunks
+    assert_allclose(Y.compute(), local.transform(X), rtol=1e-12, atol=1e-12)
+    assert_allclose(bn.inverse_transform(Y).compute(), X, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_matrix])
+def test_sparse_chunks(kind):
+    X = sparse.random(100, 5, density=0.3, format="csr", random_state=0)
+    chunks = da.from_array(X.toarray(), chunks=(20, 5)).map_blocks(kind)
+    params = {"batch_size": 10, "with_mean": False}
+    bn = DaskBatchNorm1dTransformer(**params).fit(chunks)
+    local = BatchNorm1dTransformer(**params).fit(X)
+    assert_same_state(bn, local)
+    Y = bn.transform(chunks)
+    assert sparse.issparse(Y.compute())
+    assert_allclose(Y.compute().toarray(), local.transform(X).toarray(), rtol=1e-12)
+    with pytest.raises(ValueError, match="Cannot center sparse matrices"):
+        DaskBatchNorm1dTransformer().fit(no_compute(chunks))
+
+
+def test_a_feature_never_observed_is_named_as_in_memory():
+    X = random_rows(40)
+    X[:, 1] = np.nan
+    with pytest.warns(UserWarning, match="Too few observed values in feature x1"):
+        bn = DaskBatchNorm1dTransformer().fit(da.from_array(X, chunks=(10, 3)))
+    assert_array_equal(bn.num_batches_tracked_, [4, 0, 4])
+
+
+# Chunks of unknown size, of one row, of none
+
+
+def test_unknown_chunk_sizes():
+    X = random_rows(200)
+    known = da.from_array(X, chunks=(50, 3))
+    unknown = known[known[:, 0] < np.inf]
+    assert np.isnan(unknown.chunks[0]).all()
+    bn = DaskBatchNorm1dTransformer(batch_size=25)
+    local = BatchNorm1dTransformer(batch_size=25).fit(X)
+    assert_same_state(bn.fit(unknown), local)
+    assert_allclose(bn.transform(unknown).compute(), local.transform(X), atol=1e-12)
+    weight = np.arange(200.0) % 3 + 1
+    local.fit(X, sample_weight=weight)
+    lazy_weight = da.from_array(weight, chunks=50)
+    bn.fit(unknown, sample_weight=lazy_weight[lazy_weight < 9])
+    assert_same_state(bn, local)
+    before = bits(bn)
+    with pytest.raises(ValueError, match=r"compute_chunk_sizes\(\)"):
+        bn.fit(unknown, sample_weight=weight)
+    with pytest.raises(ValueError, match="4 chunks of unknown sizes.* has 8"):
+        bn.fit(unknown, sample_weight=lazy_weight.rechunk(25))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        bn.fit(unknown, sample_weight=lazy_weight[:199].rechunk((60, 40, 50, 49)))
+    with pytest.raises(ValueError, match="number of features of X is unknown"):
+        bn.fit(known[:, da.from_array([True, True, False], chunks=3)])
+    assert bits(bn) == before
+
+
+def test_chunks_that_a_filter_has_emptied():
+    X = random_rows(200)
+    keep = (np.arange(200) < 60) | (np.arange(200) >= 150)
+    chunks = da.from_array(X, chunks=(50, 3))[da.from_array(keep, chunks=50)]
+    bn = DaskBatchNorm1dTransformer(batch_size=10).fit(chunks)
+    local = BatchNorm1dTransformer(batch_size=10).fit(X[keep])
+    assert_same_state(bn, local)
+    assert_allclose(bn.transform(chunks).compute(), local.transform(X[keep]), 1e-12)
+    # Nor are rows of weight 0 there.
+    bn.fit(da.from_array(X, chunks=(50, 3)), sample_weight=keep * 1.0)
+    assert_same_state(bn, local)
+
+
+@pytest.mark.parametrize("variance", ["within", "total"])
+@pytest.mark.parametrize(
+    ("lengths", "ends"),
+    [
+        ((20, 1), [21]),
+        ((20, 1, 20), [21, 41]),
+        ((20, 1, 1, 1, 20), [23, 43]),
+        ((1, 1, 20), [2, 22]),
+        ((1, 1, 1), [3]),
+    ],
+)
+def test_a_chunk_of_one_row_joins_the_mini_batch_before_it(lengths, ends, variance):
+    X = random_rows(sum(lengths))
+    batches = np.split(X, ends[:-1])
+    for split_every in (2, 16):
+        with dask.config.set(split_every=split_every):
+            bn = DaskBatchNorm1dTransformer(batch_size=20, variance=variance)
+            bn.fit(da.from_array(X, chunks=(lengths, 3)))
+        assert_same_state(bn, streamed(batches, variance=variance))
+
+
+def test_a_first_chunk_of_one_row_has_nothing_to_join():
+    X = random_rows(41)
+    chunks = da.from_array(X, chunks=((1, 40), 3))
+    bn = DaskBatchNorm1dTransformer().fit(chunks[1:])
+    before = bits(bn)
+    with pytest.raises(ValueError, match="first chunk of X has a single row.*Rechunk"):
+        bn.fit(chunks)
+    assert bits(bn) == before
+    assert_same_state(bn.fit(chunks.rechunk(-1)), BatchNorm1dTransformer().fit(X))
+    bn = DaskBatchNorm1dTransformer(variance="total").fit(chunks)
+    assert_same_state(bn, streamed([X[:1], X[1:]], variance="total"))
+
+
+@pytest.mark.parametrize("variance", ["within", "total"])
+def test_too_few_rows(variance):
+    bn = DaskBatchNorm1dTransformer(variance=variance)
+    with pytest.raises(ValueError, match="fit needs more than 1 sample"):
+        bn.fit(da.ones((1, 3)))
+    for nothing in (da.ones((0, 3)), da.ones((8, 3), chunks=4)[da.zeros(8) > 0]):
+        with pytest.raises(ValueError, match="X has no rows"):
+            bn.fit(nothing)
+        with pytest.raises(ValueError, match="X has no rows"):
+            bn.partial_fit(nothing)
+    with pytest.raises(ValueError, match="none of a positive sample_weight"):
+        bn.fit(da.ones((8, 3)), sample_weight=np.zeros(8))
+    assert not hasattr(bn, "n_features_in_")
+
+
+# DataFrames
+
+
+@pytest.fixture
+def frame():
+    X = pd.DataFrame(random_rows(120), columns=["a", "b", "c"])
+    X["b"] = X["b"].astype(np.float32)
+    X["c"] = pd.array([None, *range(119)], dtype="Int64")
+    X.index = pd.date_range("2026-01-01", periods=120, freq="h")
+    return X
+
+
+def test_dataframes(frame):
+    partitions = dd.from_pandas(frame, npartitions=4)
+    local = BatchNorm1dTransformer(batch_size=10).fit(frame)
+    bn = DaskBatchNorm1dTransformer(batch_size=10).fit(partitions)
+    assert_same_state(bn, local, size=1000)
+    assert_array_equal(bn.feature_names_in_, ["a", "b", "c"])
+    Y = bn.transform(partitions)
+    assert isinstance(Y, da.Array)
+    assert_allclose(Y.compute(), local.transform(frame), rtol=1e-12, atol=1e-12)
+    back = bn.inverse_transform(Y).compute()
+    assert_allclose(back, frame.to_numpy(float, na_value=np.nan), 1e-6, 1e-6)
+
+    weight = pd.Series(np.arange(120.0) % 3, index=frame.index)
+    for method in ("fit", "partial_fit"):
+        params = {"batch_size": None}
+        lazy = getattr(DaskBatchNorm1dTransformer(**params), method)(
+            partitions,
+            sample_weight=dd.from_pandas(weight, npartitions=4),
+        )
+        here = getattr(BatchNorm1dTransformer(**params), method)
+        assert_same_state(lazy, here(frame, sample_weight=weight), size=1000)
+
+
+def test_set_output_makes_dask_dataframes(frame):
+    partitions = dd.from_pandas(frame, npartitions=4)
+    local = BatchNorm1dTransformer().set_output(transform="pandas")
+    bn = DaskBatchNorm1dTransformer().set_output(transform="pandas").fit(partitions)
+    local.load_state_dict(bn.state_dict())
+    local.feature_names_in_ = bn.feature_names_in_
+    Y = bn.transform(partitions)
+    assert isinstance(Y, dd.DataFrame)
+    pd.testing.assert_frame_equal(Y.compute(), local.transform(frame))
+    assert Y.index.dtype == frame.index.dtype
+    assert Y.divisions == partitions.divisions
+    Y = bn.fit_transform(partitions)
+    pd.testing.assert_frame_equal(Y.compute(), local.transform(frame))
+    few = partitions[partitions["a"] > partitions["a"].max()]
+    assert bn.transform(few).compute().shape == (0, 3)
+
+    X = random_rows(60)
+    chunks = da.from_array(X, chunks=(20, 3))
+    Y = bn.fit(chunks).transform(chunks)
+    assert isinstance(Y, dd.DataFrame)
+    expected = bn.to_local().transform(X)
+    pd.testing.assert_frame_equal(Y.compute(), expected, check_index_type=False)
+
+    pytest.importorskip("polars")
+    bn.set_output(transform="polars")
+    with pytest.raises(ValueError, match="dask has no polars"):
+        bn.transform(chunks)
+
+
+# Lazy
+
+
+def test_transform_computes_nothing_until_asked():
+    X = random_rows(100)
+    chunks = da.from_array(X, chunks=(30, 3))
+    bn = DaskBatchNorm1dTransformer(copy=False).fit(chunks)
+    for method in (bn.transform, bn.inverse_transform):
+        Y = method(no_compute(chunks))
+        assert Y.chunks == chunks.chunks
+        with pytest.raises(AssertionError, match="computed"):
+            Y.compute()
+    Y = bn.transform(chunks)
+    assert len(dict(Y.__dask_graph__())) <= 2 * 4 + 1  # and the array itself
+    expected = bn.to_local().transform(X)
+    bn.fit(chunks + 1)  # what comes later does not show
+    assert_allclose(Y.compute(), expected, rtol=1e-12)
+    here = X.copy()
+    bn.transform(chunks, copy=False).compute()
+    assert_array_equal(X, here)
+
+
+def test_track_running_stats_false_normalises_by_all_chunks_together():
+    X = random_rows(100)
+    chunks = da.from_array(X, chunks=(30, 3))
+    bn = DaskBatchNorm1dTransformer(track_running_stats=False).fit(chunks)
+    local = BatchNorm1dTransformer(track_running_stats=False).fit(X)
+    assert_allclose(bn.transform(chunks).compute(), local.transform(X), 1e-9, 1e-12)
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    bn.fit(dd.from_pandas(frame, npartitions=3)).set_output(transform="pandas")
+    Y = bn.transform(dd.from_pandas(frame, npartitions=3)).compute()
+    assert_allclose(Y, local.transform(X), rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match="keeps none"):
+        bn.inverse_transform(chunks)
+    bn.set_output(transform="default").fit(chunks)
+    with pytest.raises(ValueError, match="needs more than 1 sample"):
+        bn.transform(chunks[:1]).compute()
+
+
+# Bad input: a clear error, and the state as it was
+
+
+def test_what_can_be_told_without_computing_is_told_at_once():
+    X = no_compute(da.ones((100, 3), chunks=(30, 3)))
+    good = da.random.default_rng(0).normal(size=(100, 3), chunks=(30, 3))
+    bn = DaskBatchNorm1dTransformer(3)
+    with pytest.raises(NotFittedError):
+        bn.transform(X)
+    before = bits(bn.fit(good))
+    for bad, message in [
+        (X.rechunk((30, 2)), r"X.rechunk\(\{1: -1\}\)"),
+        (X[:, 0], "Expected 2D array, got 1D array"),
+        (X[:, :2], "X has 2 features"),
+        (X[:, :, None, None], "Found array with dim 4"),
+        (X.astype(complex), "Complex data not supported"),
+        (from_sequence([1.0]), "X is a dask Bag"),
+        (dd.from_dask_array(good)[0], "X is a dask Series"),
+        (
+            dd.from_pandas(pd.DataFrame({"a": [1.0], "b": ["x"]}), npartitions=1),
+            "Column b has dtype",
+        ),
+    ]:
+        for method in (bn.fit, bn.partial_fit, bn.transform, bn.inverse_transform):
+            with pytest.raises(ValueError, match=message):
+                method(bad)
+    for weight, message in [
+        (-1.0, "Negative values"),
+        (np.ones(99), "inconsistent numbers of samples"),
+        (np.ones((100, 2)), "must be 1D array or scalar, got 2D"),
+        (da.ones(99), "inconsistent numbers of samples"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            bn.fit(X, sample_weight=weight)
+    bn.weight_ = np.array([1.0, 0.0, 1.0])
+    with pytest.raises(ValueError, match="weight_ of 0, which feature x1"):
+        bn.inverse_transform(X)
+    bn.weight_ = np.ones(3)
+    with pytest.raises(ValueError, match="momentum"):
+        bn.set_params(momentum=2.0).fit(X)
+    assert bits(bn) == before
+
+
+def test_what_a_chunk_tells_leaves_the_state_as_it_was():
+    X = random_rows(100)
+    bn = DaskBatchNorm1dTransformer().fit(da.from_array(X, chunks=(30, 3)))
+    before = bits(bn)
+    infinite = X.copy()
+    infinite[70, 1] = np.inf
+    weight = np.ones(100)
+    weight[70] = -1
+    for rows, w, message in [
+        (infinite, None, "infinity"),
+        (X, weight, "Negative values"),
+        (np.ma.masked_greater(X, 1.0), None, "masked array"),
+        (np.full((100, 3), 1.7e308), None, "overflow"),
+    ]:
+        chunks = da.from_array(rows, chunks=(30, 3), asarray=False)
+        for method in (bn.fit, bn.partial_fit):
+            if message == "overflow":
+                chunks = da.concatenate([chunks, -chunks])
+            with pytest.raises(ValueError, match=message):
+                method(chunks, sample_weight=w)
+    assert bits(bn) == before
+
+
+# A plain transformer
+
+
+def test_to_local_hands_out_a_plain_transformer():
+    X = random_rows(100)
+    chunks = da.from_array(X, chunks=(30, 3))
+    bn = DaskBatchNorm1dTransformer(weight_init=2.0).fit(chunks)
+    local = bn.to_local()
+    assert type(local) is BatchNorm1dTransformer
+    assert local.get_params() == bn.get_params()
+    assert bits(local) == bits(bn)
+    assert b"dask" not in pickle.dumps(local)
+    before = bits(bn)
+    local.partial_fit(X)
+    local.weight_[:] = 5.0
+    assert bits(bn) == before
+    assert not hasattr(DaskBatchNorm1dTransformer().to_local(), "running_mean_")
+
+
+def test_data_in_memory_are_learned_from_as_ever():
+    X = random_rows(100)
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    bn, local = DaskBatchNorm1dTransformer(), BatchNorm1dTransformer()
+    for data in (X, frame):
+        assert bits(bn.fit(data)) == bits(local.fit(data))
+        assert bits(bn.partial_fit(data)) == bits(local.partial_fit(data))
+        assert_array_equal(bn.transform(data), local.transform(data))
+        assert_array_equal(bn.fit_transform(data), local.fit_transform(data))
+        assert_array_equal(bn.inverse_transform(X), local.inverse_transform(X))
+    for each in (bn, local):
+        each.set_output(transform="pandas")
+    pd.testing.assert_frame_equal(bn.transform(frame), local.transform(frame))
+    assert inspect.signature(DaskBatchNorm1dTransformer) == inspect.signature(
+        BatchNorm1dTransformer
+    )
+
+
+@parametrize_with_checks(
+    [DaskBatchNorm1dTransformer()],
+    expected_failed_checks=lambda bn: {
+        "check_sample_weight_equivalence_on_sparse_data": (
+            "scikit-learn 1.6 runs it whatever the sparse tag says (its issue 30139)"
+        )
+    },
+)
+@pytest.mark.filterwarnings("default")  # the checks bring warnings of their own
+def test_check_estimator(estimator, check):
+    check(estimator)
+
+
+# Two processes
+
+
+def delayed_rows(X, length, folder, seconds):
+    """Chunks of X that take a while, and note in a folder that they were made."""
+
+    def load(block_id):
+        (Path(folder) / f"{block_id[0]}-{time.time_ns()}").touch()
+        time.sleep(seconds(block_id[0]))
+        return X[block_id[0] * length : (block_id[0] + 1) * length]
+
+    lengths = (length,) * (len(X) // length)
+    return da.map_blocks(
+        load, chunks=(lengths, (X.shape[1],)), dtype=X.dtype, meta=X[:0]
+    )
+
+
+def test_any_number_of_workers_in_any_order_gives_the_same_bits(cluster, tmp_path):
+    X = random_rows(40 * 20)
+    batches = {"batch_size": 10}
+    with dask.config.set(scheduler="synchronous"):  # one after the other
+        here = DaskBatchNorm1dTransformer(**batches)
+        here.fit(da.from_array(X, chunks=(20, 3)))
+    assert_same_state(here, BatchNorm1dTransformer(**batches).fit(X))
+    for seconds in (lambda k: 0.001 * (40 - k), lambda k: 0.03 * (k % 5 == 0)):
+        chunks = delayed_rows(X, 20, tmp_path, seconds)
+        two = DaskBatchNorm1dTransformer(**batches).fit(chunks)
+        assert bits(two) == bits(here)
+    with dask.config.set(scheduler="threads", num_workers=3):
+        threads = DaskBatchNorm1dTransformer(**batches).fit(chunks)
+    assert bits(threads) == bits(here)
+
+
+def test_a_worker_killed_in_mid_fit_loses_nothing(cluster, tmp_path):
+    X = random_rows(40 * 20)
+    chunks = delayed_rows(X, 20, tmp_path, lambda k: 0.03)
+    bn = DaskBatchNorm1dTransformer(batch_size=10)
+
+    def learn():
+        with cluster.as_current():
+            bn.fit(chunks)
+
+    learning = threading.Thread(target=learn)
+    victim = min(cluster.run(os.getpid).values())
+    learning.start()
+    while len(list(tmp_path.iterdir())) < 10:
+        time.sleep(0.005)
+    os.kill(victim, signal.SIGKILL)
+    assert learning.is_alive()
+    learning.join(timeout=60)
+    assert len(list(tmp_path.iterdir())) > 40  # some chunks were learned again
+    here = DaskBatchNorm1dTransformer(batch_size=10)
+    here.fit(da.from_array(X, chunks=(20, 3)))
+    assert bits(bn) == bits(here)
+    cluster.wait_for_workers(2, timeout=60)
+
+
+def test_a_task_that_kills_its_workers_is_an_error_and_leaves_the_state(cluster):
+    def die(chunk):
+        os._exit(1)
+
+    X = da.from_array(random_rows(40), chunks=(20, 3))
+    bn = DaskBatchNorm1dTransformer().fit(X)
+    before = bits(bn)
+
+    def allow(n, dask_scheduler):
+        dask_scheduler.allowed_failures = n
+
+    cluster.run_on_scheduler(allow, 0)
+    with pytest.raises(distributed.scheduler.KilledWorker):
+        bn.fit(X.map_blocks(die, meta=np.empty((0, 3))))
+    assert bits(bn) == before
+    cluster.run_on_scheduler(allow, 3)
+    cluster.wait_for_workers(2, timeout=60)
+    assert bits(bn.fit(X)) == before
+
+
+def test_chunks_stay_where_they_lie(cluster):
+    """What travels are vectors as long as a row, whatever the number of rows."""
+    n_features, length, n_chunks = 10, 4096, 8
+
+    def outgoing(dask_worker):
+        return dask_worker.transfer_outgoing_bytes_total
+
+    X = da.random.default_rng(0).normal(
+        size=(n_chunks * length, n_features), chunks=(length, n_features)
+    )
+    X = cluster.persist(X)
+    distributed.wait(X)
+    assert all(len(places) == 1 for places in cluster.who_has(X).values())
+    before = sum(cluster.run(outgoing).values())
+    bn = DaskBatchNorm1dTransformer().fit(X)
+    moved = sum(cluster.run(outgoing).values()) - before
+    assert moved < length * n_features * 8  # not a single chunk
+    assert_same_state(bn, BatchNorm1dTransformer().fit(X.compute()))
+
+
+@pytest.mark.parametrize("n_chunks", [1, 16, 17, 500])
+def test_a_task_per_chunk_and_a_fifteenth_to_join(n_chunks):
+    """A task that makes a chunk learns from it too."""
+    X = da.ones((4 * n_chunks, 2), chunks=(4, 2)) + 1
+    done = []
+    with Callback(posttask=lambda key, *_: done.append(key)):
+        DaskBatchNorm1dTransformer().fit(X)
+    # Each level of the tree rounds up; a part alone in its group has two names.
+    n_levels = max(1, math.ceil(math.log(n_chunks, 16)))
+    assert n_chunks < len(done) <= n_chunks + n_chunks / 15 + n_levels + 1
+
+
+def test_the_formula_for_large_clusters_is_what_the_simulation_arrives_at():
+    root = Path(__file__).parents[1]
+    if not (root / "benchmarks").exists():
+        pytest.skip("the benchmarks are in the repository, not in the package")
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.dask_scaling", "--simulation"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    rows = [line.split() for line in result.stdout.splitlines()]
+    ratios = [float(row[6]) for row in rows if len(row) == 7 and row[0][0].isdigit()]
+    assert len(ratios) == 18
+    # Scheduler and workers take turns at being the slower one, not at once.
+    assert 0.8 < min(ratios) <= max(ratios) < 1.25
