@@ -5,6 +5,7 @@ from importlib.util import find_spec
 collect_ignore = ["conf.py", "_ext"]
 
 NEEDS = {
+    "clusters.rst": ["distributed"],
     "moving_persistence.rst": ["skops"],
     "moving_onnx.rst": ["skl2onnx", "onnxruntime"],
     "moving_torch.rst": ["torch", "safetensors"],

@@ -207,7 +207,7 @@ chunktype=numpy.ndarray>
         _check_first_mini_batch(whole, self.variance)
         if learned._running_stats is not None:
             learned._running_stats = whole.close(**_rule(self))
-        learned._warn_of_unobserved(learned._running_stats)
+        learned._warn_of_unobserved()
         self._become(learned)
         return self
 
@@ -250,7 +250,7 @@ chunktype=numpy.ndarray>
                 batch, **_rule(self), bias_correction=self.bias_correction
             )
         if is_first:
-            learned._warn_of_unobserved(learned._running_stats)
+            learned._warn_of_unobserved()
             self._become(learned)
         else:
             self._running_stats = learned._running_stats
@@ -297,7 +297,7 @@ chunktype=numpy.ndarray>
     def _validate_example(self, X: Any, sample_weight: Any, *, reset: bool) -> None:
         """Check all that can be told of X, and of the weight, without computing."""
         weight: Any = sample_weight if isinstance(sample_weight, Real) else None
-        self._validate(_example_of(X), weight, reset=reset)
+        self._validate(_example_of(X), weight, "fit", reset=reset)
 
     def _learn(self, X: Any, sample_weight: Any, batch_size: int | None) -> OpenStretch:
         """Learn from the chunks of a validated X, and join what they say."""
@@ -377,7 +377,7 @@ def _learn_chunk(
     if not (chunk.shape[0] and is_there):
         part = OpenStretch.of_nothing(checker.n_features_in_)
     else:
-        X, weight = checker._validate(chunk, sample_weight, reset=False)
+        X, weight = checker._validate(chunk, sample_weight, "fit", reset=False)
         part = OpenStretch.of_rows(
             X.tocsr() if sparse.issparse(X) else X,
             weight,
