@@ -242,6 +242,8 @@ default=None
     __metadata_request__inverse_transform: ClassVar[dict[str, str]] = {"copy": UNUSED}
 
     _running_stats: RunningStats | None
+    # An empty array of the namespace and on the device of what was learned.
+    _template: Any = np.empty(0)
     weight_: Floats | None
     bias_: Floats | None
     n_features_in_: int
@@ -772,8 +774,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
 
         learned = shallow_copy(self)
         learned.n_features_in_ = n_features
-        if "_template" not in vars(learned):
-            learned._template = np.empty(0)
+        learned._template = self._template  # of its own, for scikit-learn to move
         learned.weight_ = learned.bias_ = None
         if self.affine:
             learned.weight_ = learned._placed(arrays["weight"])

@@ -591,6 +591,7 @@ def test_a_worker_killed_in_mid_fit_loses_nothing(cluster, tmp_path):
     victim = min(cluster.run(os.getpid).values())
     learning.start()
     while len(list(tmp_path.iterdir())) < 10:
+        assert learning.is_alive(), "it raised"
         time.sleep(0.005)
     os.kill(victim, signal.SIGKILL)
     assert learning.is_alive()
