@@ -148,7 +148,11 @@ def to_numpy(values: Any) -> Any:
     """Copy an array of another namespace to NumPy; all else is left as it is."""
     if isinstance(values, np.ndarray) or not hasattr(values, "__dlpack__"):
         return values
-    xp, _ = namespace_of(values)
+    try:
+        xp, _ = namespace_of(values)
+    except (ImportError, RuntimeError):
+        # Not supported by this SciPy, or SCIPY_ARRAY_API is not set.
+        return np.asarray(values)
     return _convert_to_numpy(values, xp)
 
 

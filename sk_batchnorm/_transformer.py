@@ -464,16 +464,16 @@ n_timepoints)
             )
         if is_first:
             learned._start()
-        _check_affine(learned.weight_, learned.bias_, learned.n_features_in_)
+        _, weight, bias = learned._state()
+        _check_affine(weight, bias, learned.n_features_in_)
         batch = own_statistics(X, self.n_jobs)
         learned._running_stats = learned._step(batch)
         mean, var = mean_and_variance(batch)
-        weight = learned.weight_
         Y: NDArray[np.floating] = normalize(
             X,
             mean if self.with_mean else None,
             scale_of(var, self.eps, weight),
-            learned.bias_,
+            bias,
             copy=True,
             n_jobs=self.n_jobs,
         )
@@ -547,8 +547,8 @@ n_timepoints)
         grad_input, grad_weight, grad_bias = gradients(grad, **remembered)
         learned = shallow_copy(self)  # without what was remembered
         is_affine = remembered["weight"] is not None
-        learned.weight_grad_ = grad_weight if is_affine else None
-        learned.bias_grad_ = grad_bias if is_affine else None
+        learned.weight_grad_ = self._placed(grad_weight) if is_affine else None
+        learned.bias_grad_ = self._placed(grad_bias) if is_affine else None
         self._become(learned)
         return grad_input
 
