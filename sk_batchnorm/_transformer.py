@@ -981,7 +981,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         root.call_on_fit_task_begin(**task)
         for bounds in one_by_one():
             rows = slice(*bounds)
-            subtask = {"estimator": self, "X": lambda rows=rows: X[rows]}
+            subtask = {"estimator": self, "X": lambda rows=rows: X[rows, ...]}
             if weight is not None:
                 subtask["metadata"] = {"sample_weight": weight[rows]}
             context = root.subcontext(task_name="mini-batch")
@@ -1005,12 +1005,15 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         task = {"estimator": self, "X": X, "y": y}
         task["metadata"] = {"sample_weight": sample_weight}
         context.call_on_fit_task_begin(**task)
-        learned = shallow_copy(self)
-        learned.set_callbacks().partial_fit(X, y, sample_weight)
+        learned = shallow_copy(self).set_callbacks()
+        # Not a subclass's method, which has been called already.
+        BatchNorm1dTransformer.partial_fit(learned, X, y, sample_weight)
         learned._skl_callbacks = self._skl_callbacks
         context.call_on_fit_task_end(
             **task, reconstruction_attributes=lambda: vars(learned)
         )
+        if (forward := vars(self).get("_forward")) is not None:
+            learned._forward = forward  # which a copy has lost
         self._become(learned)
 
     def _step(self, batch: Moments) -> RunningStats | None:
