@@ -45,6 +45,7 @@ __all__ = [
     "Interval",
     "InvalidParameterError",
     "StrOptions",
+    "callbacks_of",
     "check_arguments",
     "check_parameters",
     "check_steps",
@@ -121,6 +122,12 @@ def has_callbacks(estimator: Any) -> bool:
     callbacks.
     """
     return "_skl_callbacks" in vars(estimator)
+
+
+def callbacks_of(estimator: Any) -> list[Any]:
+    """Callbacks that are set on an estimator."""
+    callbacks: list[Any] = getattr(estimator, "_skl_callbacks", [])
+    return callbacks
 
 
 def namespace_of(array: Any) -> tuple[Any, Any]:
