@@ -44,6 +44,7 @@ from sk_batchnorm.functional import (
     gradients,
     mean_and_variance,
     own_statistics,
+    refuse_mask,
 )
 
 _SHAPES = "(n_samples, n_features) or (n_samples, n_channels, n_timepoints)"
@@ -830,7 +831,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         accept_sparse: bool = True,
     ) -> tuple[Any, Floats | None]:
         if reset or not self._is_plain(X):
-            _refuse_mask(X)
+            refuse_mask("X", X, _MASKED_X)
             accepted = _ACCEPTED if accept_sparse else _ACCEPTED_DENSE
             X = validate_data(self, X, reset=reset, **accepted)
             X = self._check_kind(X, action="center")
@@ -849,7 +850,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
 
     def _validate_output(self, X: Any) -> Any:
         # Not validate_data: transform's output has lost the feature names.
-        _refuse_mask(X)
+        refuse_mask("X", X, _MASKED_X)
         X = self._check_kind(check_array(X, **_ACCEPTED), action="uncenter")
         if X.shape[1] != self.n_features_in_:
             raise ValueError(
@@ -1088,6 +1089,13 @@ _ACCEPTED: dict[str, Any] = {
 
 _ACCEPTED_DENSE: dict[str, Any] = _ACCEPTED | {"accept_sparse": False}
 
+_MASKED_X = (
+    "Fill the masked values with NaN, which stands for missing values: "
+    "X.filled(np.nan)."
+)
+
+MASKED_WEIGHT = "A weight of 0 leaves a row out: sample_weight.filled(0)."
+
 _BIAS_ON_SPARSE = (
     "A bias_ other than 0 would make sparse X dense: pass `affine=False` or a "
     "`bias_init` of 0, or densify X."
@@ -1109,14 +1117,6 @@ def _is_real(X: Any) -> bool:
     return bool(xp.isdtype(X.dtype, ("bool", "integral", "real floating")))
 
 
-def _refuse_mask(X: Any) -> None:
-    if np.ma.is_masked(X):
-        raise ValueError(
-            "X is a masked array, whose mask would be lost. Fill the masked values "
-            "with NaN, which stands for missing values: X.filled(np.nan)."
-        )
-
-
 def _check_two_samples(caller: str, X: Any, weight: Floats | None) -> None:
     n_samples = float(X.shape[0] if weight is None else weight.sum())
     n_samples *= X.shape[2] if X.ndim == 3 else 1
@@ -1132,11 +1132,7 @@ def _check_sample_weight(sample_weight: ArrayLike, X: Any) -> Floats:
     if isinstance(sample_weight, Real):
         # One number, seen n_samples times.
         sample_weight = np.broadcast_to(float(sample_weight), X.shape[0])
-    if np.ma.is_masked(sample_weight):
-        raise ValueError(
-            "sample_weight is a masked array, whose mask would be lost. A weight of 0 "
-            "leaves a row out: sample_weight.filled(0)."
-        )
+    refuse_mask("sample_weight", sample_weight, MASKED_WEIGHT)
     weight: Floats = check_array(
         sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
     )
