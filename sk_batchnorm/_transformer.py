@@ -935,6 +935,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             bias = _starting_values("bias_init", self.bias_init, 0.0, n_features)
             weight, bias = self._placed(weight), self._placed(bias)
         self.weight_, self.bias_ = weight, bias
+        for gradient in ("weight_grad_", "bias_grad_"):
+            self.__dict__.pop(gradient, None)
         self._running_stats = self._starting_stats()
 
     def _starting_stats(self) -> RunningStats | None:

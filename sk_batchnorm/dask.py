@@ -24,7 +24,8 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from sk_batchnorm._compat import check_parameters
 from sk_batchnorm._moments import WEIGHT_ROUNDING, Moments
 from sk_batchnorm._running_stats import OpenStretch, RunningStats
-from sk_batchnorm._transformer import BatchNorm1dTransformer
+from sk_batchnorm._transformer import MASKED_WEIGHT, BatchNorm1dTransformer
+from sk_batchnorm.functional import refuse_mask
 
 try:
     import dask.array as da
@@ -291,7 +292,8 @@ chunktype=numpy.ndarray>
             With the same parameters and a copy of the state of now.
         """
         local = BatchNorm1dTransformer()
-        local.__dict__ = deepcopy(vars(self).copy())
+        # As in a pickle: without the mini-batch that backward would need.
+        local.__setstate__(deepcopy(self.__getstate__()))
         return local
 
     def _validate_example(self, X: Any, sample_weight: Any, *, reset: bool) -> None:
@@ -491,7 +493,7 @@ def _example_of(X: Any) -> Any:
     """Two rows of zeros, of the kind that X is."""
     if isinstance(X, da.Array):
         return _example_of_array(X)
-    if not (hasattr(X, "map_partitions") and getattr(X, "ndim", None) == 2):
+    if getattr(getattr(X, "_meta", None), "ndim", None) != 2:
         raise ValueError(
             f"X is a dask {type(X).__name__}; expected a dask array or DataFrame."
         )
@@ -540,6 +542,7 @@ def _aligned(sample_weight: Any, X: Any) -> Any:
                 "as X is: pass a dask array or Series with the chunks of X, or call "
                 "X.compute_chunk_sizes()."
             )
+        refuse_mask("sample_weight", sample_weight, MASKED_WEIGHT)
         sample_weight = da.from_array(np.asarray(sample_weight))
     if sample_weight.ndim != 1:
         raise ValueError(

@@ -446,6 +446,7 @@ def test_what_can_be_told_without_computing_is_told_at_once():
         (X[:, :, None, None], "Found array with dim 4"),
         (X.astype(complex), "Complex data not supported"),
         (from_sequence([1.0]), "X is a dask Bag"),
+        (dask.delayed(np.ones)((100, 3)), "X is a dask Delayed"),
         (dd.from_dask_array(good)[0], "X is a dask Series"),
         (
             dd.from_pandas(pd.DataFrame({"a": [1.0], "b": ["x"]}), npartitions=1),
@@ -460,6 +461,7 @@ def test_what_can_be_told_without_computing_is_told_at_once():
         (np.ones(99), "inconsistent numbers of samples"),
         (np.ones((100, 2)), "must be 1D array or scalar, got 2D"),
         (da.ones(99), "inconsistent numbers of samples"),
+        (np.ma.masked_less(np.arange(100), 5), r"filled\(0\)"),
     ]:
         with pytest.raises(ValueError, match=message):
             bn.fit(X, sample_weight=weight)
@@ -512,6 +514,10 @@ def test_to_local_hands_out_a_plain_transformer():
     local.weight_[:] = 5.0
     assert bits(bn) == before
     assert not hasattr(DaskBatchNorm1dTransformer().to_local(), "running_mean_")
+    bn.forward(X)
+    with pytest.raises(ValueError, match="needs a forward before it"):
+        bn.to_local().backward(X)
+    bn.backward(X)
 
 
 def test_data_in_memory_are_learned_from_as_ever():

@@ -292,6 +292,15 @@ def test_evaluation_and_learning_come_between():
     assert_array_equal(bn.backward(GRAD), expected.backward(GRAD))
 
 
+def test_what_starts_anew_forgets_the_gradients():
+    for start in ("fit", "reset_parameters"):
+        bn, _ = fitted()
+        bn.backward(GRAD)
+        bn.fit(X[:, :2]) if start == "fit" else bn.reset_parameters()
+        assert not hasattr(bn, "weight_grad_")
+        assert not hasattr(bn, "bias_grad_")
+
+
 @pytest.mark.parametrize(
     "copied",
     [
