@@ -21,7 +21,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from sk_batchnorm._compat import check_parameters
+from sk_batchnorm._compat import check_parameters, has_callbacks
 from sk_batchnorm._moments import WEIGHT_ROUNDING, Moments
 from sk_batchnorm._running_stats import OpenStretch, RunningStats
 from sk_batchnorm._transformer import MASKED_WEIGHT, BatchNorm1dTransformer
@@ -142,7 +142,8 @@ bias_correction, weight_init, bias_init, with_mean, batch_size, n_jobs, copy
     are one mini-batch, and so they are for :meth:`partial_fit`.
 
     Chunk sizes need not be known. X must be one chunk along all axes but the
-    first.
+    first. :meth:`forward` loads X into memory, and callbacks are called only where
+    X is there already.
 
     The tasks are those of dask's own reductions, and its option ``split_every``
     sets how many parts a task joins, 16 by default. The same chunks give the same
@@ -289,11 +290,15 @@ chunktype=numpy.ndarray>
         Returns
         -------
         BatchNorm1dTransformer
-            With the same parameters and a copy of the state of now.
+            With the same parameters and a copy of the state of now, without
+            callbacks.
         """
+        plain = shallow_copy(self)
+        if has_callbacks(plain):
+            plain.set_callbacks()  # which may not bear to be copied
         local = BatchNorm1dTransformer()
         # As in a pickle: without the mini-batch that backward would need.
-        local.__setstate__(deepcopy(self.__getstate__()))
+        local.__setstate__(deepcopy(plain.__getstate__()))
         return local
 
     def _validate_example(self, X: Any, sample_weight: Any, *, reset: bool) -> None:

@@ -497,6 +497,27 @@ def test_what_a_chunk_tells_leaves_the_state_as_it_was():
     assert bits(bn) == before
 
 
+@pytest.mark.skipif(
+    not hasattr(DaskBatchNorm1dTransformer, "set_callbacks"),
+    reason="scikit-learn 1.9 brought callbacks",
+)
+def test_callbacks_need_not_bear_to_be_copied():
+    class Locked:
+        def __init__(self):
+            self.lock = threading.Lock()
+
+        def setup(self, estimator, context): ...
+        def teardown(self, estimator, context): ...
+        def on_fit_task_begin(self, estimator, context, *, X, y, metadata): ...
+        def on_fit_task_end(self, estimator, context, *, X, fitted_estimator): ...
+
+    X = random_rows(100)
+    chunks = da.from_array(X, chunks=(50, 3))
+    bn = DaskBatchNorm1dTransformer(batch_size=50).set_callbacks(Locked()).fit(chunks)
+    expected = BatchNorm1dTransformer(batch_size=50).fit(X).transform(X)
+    assert_allclose(bn.transform(chunks), expected, rtol=1e-12, atol=1e-12)
+
+
 # A plain transformer
 
 
