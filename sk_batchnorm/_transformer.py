@@ -426,7 +426,7 @@ n_timepoints)
             If X is not what it must be, or contains NaN, whose gradient is
             undefined. The transformer is then as it was.
         TypeError
-            If X is sparse.
+            If X is sparse, or an array of another namespace than NumPy's.
         InvalidParameterError
             If a parameter is out of range.
 
@@ -1060,8 +1060,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             check_is_fitted(self)
         return (
             attributes["_running_stats"],
-            to_numpy(attributes["weight_"]),
-            to_numpy(attributes["bias_"]),
+            _as_floats(attributes["weight_"]),
+            _as_floats(attributes["bias_"]),
         )
 
     def _with_state(
@@ -1173,8 +1173,13 @@ def _checked_vector(name: str, values: ArrayLike) -> Floats:
     return vector
 
 
+def _as_floats(values: Any) -> Floats | None:
+    """What others may have assigned, as an array."""
+    return None if values is None else np.asarray(to_numpy(values), dtype=np.float64)
+
+
 def _check_affine(weight: Floats | None, bias: Floats | None, n_features: int) -> None:
-    """Check what others may have assigned."""
+    """Check the shapes of the affine map."""
     for name, values in (("weight_", weight), ("bias_", bias)):
         if values is not None and np.shape(values) != (n_features,):
             raise ValueError(
