@@ -50,7 +50,6 @@ __all__ = [
     "check_parameters",
     "check_steps",
     "from_numpy",
-    "has_callbacks",
     "largest_float",
     "metadata_for_step",
     "namespace_of",
@@ -115,17 +114,12 @@ def check_arguments(
         validate_parameter_constraints(constraints, arguments, function)
 
 
-def has_callbacks(estimator: Any) -> bool:
-    """Whether callbacks are set on an estimator, by its user or by a Pipeline.
+def callbacks_of(estimator: Any) -> list[Any]:
+    """Callbacks that are set on an estimator, by its user or by a Pipeline.
 
     Asked first, as a step of ``partial_fit`` takes less time than what goes with
     callbacks.
     """
-    return "_skl_callbacks" in vars(estimator)
-
-
-def callbacks_of(estimator: Any) -> list[Any]:
-    """Callbacks that are set on an estimator."""
     callbacks: list[Any] = getattr(estimator, "_skl_callbacks", [])
     return callbacks
 

@@ -27,9 +27,9 @@ from sk_batchnorm._compat import (
     CallbackSupportMixin,
     Interval,
     StrOptions,
+    callbacks_of,
     check_parameters,
     from_numpy,
-    has_callbacks,
     largest_float,
     namespace_of,
     to_numpy,
@@ -345,7 +345,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             If a parameter is out of range.
         """
         check_parameters(self)
-        if has_callbacks(self):
+        if callbacks_of(self):
             self._reported_fit(X, y, sample_weight)
             return self
         learned = shallow_copy(self)
@@ -387,7 +387,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             If a parameter is out of range.
         """
         check_parameters(self)
-        if has_callbacks(self):
+        if callbacks_of(self):
             self._reported_partial_fit(X, y, sample_weight)
             return self
         if not self.__sklearn_is_fitted__():

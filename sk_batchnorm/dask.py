@@ -21,7 +21,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from sk_batchnorm._compat import check_parameters, has_callbacks
+from sk_batchnorm._compat import callbacks_of, check_parameters
 from sk_batchnorm._moments import WEIGHT_ROUNDING, Moments
 from sk_batchnorm._running_stats import OpenStretch, RunningStats
 from sk_batchnorm._transformer import MASKED_WEIGHT, BatchNorm1dTransformer
@@ -294,7 +294,7 @@ chunktype=numpy.ndarray>
             callbacks.
         """
         plain = shallow_copy(self)
-        if has_callbacks(plain):
+        if callbacks_of(plain):
             plain.set_callbacks()  # which may not bear to be copied
         local = BatchNorm1dTransformer()
         # As in a pickle: without the mini-batch that backward would need.
