@@ -21,10 +21,11 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from sk_batchnorm._compat import check_parameters
+from sk_batchnorm._compat import callbacks_of, check_parameters
 from sk_batchnorm._moments import WEIGHT_ROUNDING, Moments
 from sk_batchnorm._running_stats import OpenStretch, RunningStats
-from sk_batchnorm._transformer import BatchNorm1dTransformer
+from sk_batchnorm._transformer import MASKED_WEIGHT, BatchNorm1dTransformer
+from sk_batchnorm.functional import refuse_mask
 
 try:
     import dask.array as da
@@ -141,7 +142,8 @@ bias_correction, weight_init, bias_init, with_mean, batch_size, n_jobs, copy
     are one mini-batch, and so they are for :meth:`partial_fit`.
 
     Chunk sizes need not be known. X must be one chunk along all axes but the
-    first.
+    first. :meth:`forward` loads X into memory, and callbacks are called only where
+    X is there already.
 
     The tasks are those of dask's own reductions, and its option ``split_every``
     sets how many parts a task joins, 16 by default. The same chunks give the same
@@ -288,10 +290,15 @@ chunktype=numpy.ndarray>
         Returns
         -------
         BatchNorm1dTransformer
-            With the same parameters and a copy of the state of now.
+            With the same parameters and a copy of the state of now, without
+            callbacks.
         """
+        plain = shallow_copy(self)
+        if callbacks_of(plain):
+            plain.set_callbacks()  # which may not bear to be copied
         local = BatchNorm1dTransformer()
-        local.__dict__ = deepcopy(vars(self).copy())
+        # As in a pickle: without the mini-batch that backward would need.
+        local.__setstate__(deepcopy(plain.__getstate__()))
         return local
 
     def _validate_example(self, X: Any, sample_weight: Any, *, reset: bool) -> None:
@@ -491,7 +498,7 @@ def _example_of(X: Any) -> Any:
     """Two rows of zeros, of the kind that X is."""
     if isinstance(X, da.Array):
         return _example_of_array(X)
-    if not (hasattr(X, "map_partitions") and getattr(X, "ndim", None) == 2):
+    if getattr(getattr(X, "_meta", None), "ndim", None) != 2:
         raise ValueError(
             f"X is a dask {type(X).__name__}; expected a dask array or DataFrame."
         )
@@ -540,6 +547,7 @@ def _aligned(sample_weight: Any, X: Any) -> Any:
                 "as X is: pass a dask array or Series with the chunks of X, or call "
                 "X.compute_chunk_sizes()."
             )
+        refuse_mask("sample_weight", sample_weight, MASKED_WEIGHT)
         sample_weight = da.from_array(np.asarray(sample_weight))
     if sample_weight.ndim != 1:
         raise ValueError(

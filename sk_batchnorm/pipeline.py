@@ -19,6 +19,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import UNUSED, MetadataRouter, process_routing
 
 from sk_batchnorm._compat import (
+    callbacks_of,
     check_parameters,
     check_steps,
     metadata_for_step,
@@ -203,7 +204,9 @@ class StreamingPipeline(Pipeline):
         params |= {name: value for name, value in asked.items() if value is not None}
 
         steps = list(_with_nested(self))
-        copies = {id(step): step for step in steps if _is_frozen(step)}
+        kept = [step for step in steps if _is_frozen(step)]
+        kept += [callback for step in steps for callback in callbacks_of(step)]
+        copies = {id(each): each for each in kept}
         learned = shallow_copy(self)
         learned.steps = [(name, _copy(name, step, copies)) for name, step in self.steps]
         learned._learn(X, y, params)

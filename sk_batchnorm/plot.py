@@ -376,7 +376,7 @@ def _steps(
     running = RunningStats.start(X.shape[1])
     for start, stop in pairwise(bounds):
         batch = RunningStats.of(
-            moments(X[start:stop], n_jobs=learner.n_jobs), learner.variance
+            moments(X[start:stop, ...], n_jobs=learner.n_jobs), learner.variance
         )
         running = running.then(
             batch,
