@@ -622,12 +622,12 @@ def test_a_worker_killed_in_mid_fit_loses_nothing(cluster, tmp_path):
         time.sleep(0.005)
     os.kill(victim, signal.SIGKILL)
     assert learning.is_alive()
-    learning.join(timeout=60)
+    learning.join(timeout=300)
     assert len(list(tmp_path.iterdir())) > 40  # some chunks were learned again
     here = DaskBatchNorm1dTransformer(batch_size=10)
     here.fit(da.from_array(X, chunks=(20, 3)))
     assert bits(bn) == bits(here)
-    cluster.wait_for_workers(2, timeout=60)
+    cluster.wait_for_workers(2, timeout=300)
 
 
 def test_a_task_that_kills_its_workers_is_an_error_and_leaves_the_state(cluster):
@@ -646,7 +646,7 @@ def test_a_task_that_kills_its_workers_is_an_error_and_leaves_the_state(cluster)
         bn.fit(X.map_blocks(die, meta=np.empty((0, 3))))
     assert bits(bn) == before
     cluster.run_on_scheduler(allow, 3)
-    cluster.wait_for_workers(2, timeout=60)
+    cluster.wait_for_workers(2, timeout=300)
     assert bits(bn.fit(X)) == before
 
 
