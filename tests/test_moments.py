@@ -29,7 +29,8 @@ def exact_moments(column, weight=None):
 
 def relative_error(actual, exact):
     exact = Fraction(exact)
-    return float(abs(Fraction(float(actual)) - exact) / abs(exact)) if exact else actual
+    error = abs(Fraction(float(actual)) - exact)
+    return float(error / abs(exact) if exact else error)
 
 
 @pytest.mark.parametrize("block_values", [kernels.BLOCK_VALUES, 64])
