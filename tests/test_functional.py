@@ -144,6 +144,57 @@ def test_a_layer_that_learns_is_pytorchs(
         assert_close(bn.state_dict()[key], value, dtype)
 
 
+@given(
+    problem=problems(),
+    affine=st.booleans(),
+    momentum=st.floats(0, 1),
+    eps=st.floats(1e-8, 1.0),
+    defaults=st.booleans(),
+)
+def test_functional_is_the_transformer_without_its_state(
+    problem, affine, momentum, eps, defaults
+):
+    X, grad, weight, bias = problem
+    n_features = X.shape[1]
+    settings = {} if defaults else {"momentum": momentum, "eps": eps}
+    bn = BatchNorm1dTransformer(affine=affine, **settings)
+    state = {"num_batches_tracked": 0}
+    if affine:
+        state |= {"weight": weight, "bias": bias}
+    else:
+        weight = bias = None
+    mean, var = np.linspace(-1, 1, n_features), np.linspace(0.5, 2, n_features)
+    bn.load_state_dict(state | {"running_mean": mean, "running_var": var})
+    eps = {} if defaults else {"eps": eps}
+
+    assert_array_equal(batch_norm(X, mean, var, weight, bias, **eps), bn.transform(X))
+    # In eval mode the output is an affine map of X, of the weight and of the bias.
+    grads = batch_norm_backward(grad, X, mean, var, weight, **eps)
+    axes = (0,) if X.ndim == 2 else (0, 2)
+    zeros, ones = np.zeros(n_features), np.ones(n_features)
+    slope = batch_norm(np.ones_like(X), zeros, var, weight, **eps)
+    assert_close(grads[0], grad * slope, X.dtype.name)
+    normalised = batch_norm(X.astype(float), mean, var, ones, zeros, **eps)
+    assert_close(grads[1], (grad * normalised).sum(axis=axes), "float64")
+    assert_close(grads[2], grad.sum(axis=axes, dtype=float), "float64")
+
+    before = mean.copy(), var.copy()
+    untracked = batch_norm(X, None, None, weight, bias, training=True, **eps)
+    tracked = batch_norm(X, mean, var, weight, bias, training=True, **settings)
+    forward = bn.forward(X)
+    assert_array_equal(tracked, forward)
+    assert_array_equal(untracked, forward)
+    assert_array_equal(mean, bn.running_mean_)
+    assert_array_equal(var, bn.running_var_)
+    grad_input = bn.backward(grad)
+    for stats in ((None, None), before):
+        grads = batch_norm_backward(grad, X, *stats, weight, training=True, **eps)
+        assert_array_equal(grads[0], grad_input)
+        if affine:
+            assert_array_equal(grads[1], bn.weight_grad_)
+            assert_array_equal(grads[2], bn.bias_grad_)
+
+
 def numerical_gradient(loss, array, step=1e-6):
     """Central differences."""
     gradient = np.empty_like(array)
@@ -473,5 +524,24 @@ def test_eval_mode_keeps_missing_values():
     "change", [{"momentum": 1.5}, {"momentum": None}, {"eps": -1}, {"training": 3}]
 )
 def test_parameters_out_of_range(change):
-    with pytest.raises(InvalidParameterError, match=next(iter(change))):
-        batch_norm(X, np.zeros(4), np.ones(4), **change)
+    stats = np.zeros(4), np.ones(4)
+    message = f"The '{next(iter(change))}' parameter of batch_norm must"
+    with pytest.raises(InvalidParameterError, match=message):
+        batch_norm(X, *stats, **change)
+    if "momentum" not in change:
+        message = message.replace("batch_norm", "batch_norm_backward")
+        with pytest.raises(InvalidParameterError, match=message):
+            batch_norm_backward(GRAD, X, *stats, **change)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_bad_arguments_of_batch_norm_backward(training):
+    for change, message in [
+        ({"X": X.astype(complex)}, "[Cc]omplex"),
+        ({"X": np.zeros((3, 4, 0))}, "2 or 3 dimensions"),
+        ({"weight": np.ones(3)}, r"^weight has shape \(3,\), but X has 4 features"),
+        ({"weight": np.full(4, np.inf)}, "weight contains infinity"),
+    ]:
+        arguments = {"grad_output": GRAD, "X": X, **STATS} | change
+        with pytest.raises(ValueError, match=message):
+            batch_norm_backward(**arguments, training=training)
