@@ -9,8 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from sk_batchnorm._kernels import dispatch
 from sk_batchnorm._kernels import numpy as kernels
-from sk_batchnorm._moments import cut, moments, saturate
+from sk_batchnorm._moments import batch_moments, cut, moments, saturate
+from sk_batchnorm._normalize import normalize
+from sk_batchnorm._running_stats import OpenStretch
+from sk_batchnorm.functional import own_statistics
 
 LARGEST = np.finfo(np.float64).max
 
@@ -171,3 +175,31 @@ def test_cut_covers_every_row_once_in_order(n_samples, batch_size, seed):
         single = there.sum() == 1
         assert single or 2 <= sizes[-1] <= batch_size + 1
         assert sizes[-1] != batch_size + 1 or there.sum() % batch_size == 1
+
+
+RULE = {"momentum": 0.1, "variance": "within"}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda X: moments(X, n_jobs=3),
+        lambda X: batch_moments(X, np.array([0, 2, 5, 40]), n_jobs=3),
+        lambda X: batch_moments(X, np.array([0, 2, 5, 7]), n_jobs=3),
+        lambda X: own_statistics(X, n_jobs=3),
+        lambda X: OpenStretch.of_rows(X, None, batch_size=None, **RULE, n_jobs=3),
+        lambda X: OpenStretch.of_rows(X, None, batch_size=4, **RULE, n_jobs=3),
+        lambda X: OpenStretch.of_rows(X, None, batch_size=30, **RULE, n_jobs=3),
+        lambda X: normalize(X, None, np.ones(2), None, copy=True, n_jobs=3),
+    ],
+)
+def test_joblib_is_asked_for_n_jobs(call, monkeypatch):
+    asked = []
+    monkeypatch.setattr(dispatch, "effective_n_jobs", lambda n: asked.append(n) or 1)
+    # Small arrays are cut into tasks, too.
+    monkeypatch.setattr(dispatch, "KERNELS", "numpy")
+    monkeypatch.setattr(dispatch, "_LARGE", 1)
+    monkeypatch.setattr(dispatch, "TASK_VALUES", 8)
+    monkeypatch.setattr(kernels, "BLOCK_VALUES", 8)
+    call(np.random.default_rng(0).normal(size=(40, 2)))
+    assert set(asked) == {3}

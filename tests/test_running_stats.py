@@ -10,13 +10,19 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sk_batchnorm import _moments
-from sk_batchnorm._moments import batch_moments, cut, is_short, moments
+from sk_batchnorm._moments import (
+    WEIGHT_ROUNDING,
+    batch_moments,
+    cut,
+    is_short,
+    moments,
+)
 from sk_batchnorm._running_stats import OpenStretch, RunningStats, averaging_factor
 
 momenta = st.floats(0, 1)
@@ -135,6 +141,27 @@ def test_total_cumulative_on_equal_batches_is_mean_and_variance_of_all_rows(
     rows = np.concatenate(batches)
     assert_allclose(stats.mean, rows.mean(axis=0), rtol=1e-12, atol=1e-13)
     assert_allclose(stats.var, rows.var(axis=0), rtol=1e-12, atol=1e-13)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_batches=st.integers(1, 12),
+    n_rows=st.integers(1, 12),
+    bias_correction=st.booleans(),
+)
+def test_a_cumulative_average_has_no_direction_and_no_seams(
+    seed, n_batches, n_rows, bias_correction
+):
+    """Reversed, or cut into other mini-batches, the rows are the same rows."""
+    rule = {"momentum": None, "variance": "total", "bias_correction": bias_correction}
+    batches = np.array(random_batches(seed, n_batches, n_rows))
+    rows = batches.reshape(-1, 2)
+    forward = stream(batches, **rule)
+    for other in (batches[::-1], rows[::-1, None], rows.reshape(n_rows, -1, 2)):
+        stats = stream(other, **rule)
+        # Rows of about the size of 10, whose mean rounds in each step.
+        assert_allclose(stats.mean, forward.mean, rtol=1e-12, atol=1e-13)
+        assert_allclose(stats.var, forward.var, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("variance", ["within", "total"])
@@ -381,6 +408,12 @@ def test_float32_far_from_zero():
 EXTREMES = [0.0, 1.0, 5e-324, -1e-300, 1e154, 1e300, -1e300, 1.7e308, -1.7e308, np.nan]
 
 
+# Of which those of weight 1 / 2 are observed: weights that sum to 1, or just more.
+JUST_ENOUGH = np.array([[np.nan, 1e154, 0.0, np.nan, 0.0, 0.0], np.ones(6)]).T
+
+
+@example(JUST_ENOUGH, np.array([0, 0.5, 0.5, 0, 0, 0]), 0.1, "within", True)
+@example(JUST_ENOUGH, np.array([0, 0.5, 0.5, 0, 1e-9, 0]), 0.1, "within", True)
 @given(
     X=arrays(float, (6, 2), elements=st.sampled_from(EXTREMES)),
     weight=st.none()
@@ -394,7 +427,7 @@ def test_extreme_values_make_numbers_or_an_error_and_no_warning(
     rule = {"momentum": momentum, "variance": variance}
     stats = RunningStats.start(2)
     if weight is not None:
-        weight[[0, 3]] += 1.0
+        weight = weight + np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
 
     def one_step():
         batch = moments(X, weight)
@@ -487,6 +520,7 @@ def mini_batches_by_hand(parts, batch_size):
     return batches
 
 
+@example(0, [1, 5, 1, 8, 7], 3, False, 1, 0.1, "within")
 @given(
     seed=st.integers(0, 2**32 - 1),
     lengths=st.lists(st.integers(0, 12), min_size=1, max_size=12),
@@ -532,9 +566,14 @@ def test_a_tree_of_any_shape_joins_parts_to_the_stream(
         assert_array_equal(joined.num_batches, by_hand.num_batches)
 
 
+@example([3.0])
+@example([0.5, 1 + WEIGHT_ROUNDING - 0.5])
 @given(rest=st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0]), max_size=9))
 def test_what_is_short_is_what_fit_joins_to_the_mini_batch_before_it(rest):
     rest = rest[: 1 + max(np.flatnonzero(rest)[:2], default=0)]  # two rows at most
     weight = np.array([1.0, 1.0, *rest])
     (bounds,) = cut((len(weight), 1), 2, weight)
     assert is_short(len(rest), weight[2:]) == (len(bounds) == 2)
+    for n_rows in range(3):
+        (bounds,) = cut((2 + n_rows, 1), 2)
+        assert is_short(n_rows) == (len(bounds) == 2)
