@@ -6,8 +6,9 @@ import pickle
 import joblib
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
@@ -291,11 +292,16 @@ def test_integers_and_float16():
     X = np.array([[1, 5], [3, 9], [8, 2]])
     grad = np.array([[1.0, 0.0], [0.0, 2.0], [0.5, 0.5]])
     bn = BatchNorm1dTransformer()
-    for given_dtype, dtype in [("int16", "float64"), ("float16", "float32")]:
+    for given_dtype, dtype in [
+        ("int16", "float64"),
+        ("float16", "float32"),
+        ("longdouble", "float64"),
+    ]:
         batch = X.astype(given_dtype)
         assert bn.forward(batch).dtype == dtype
         grad_input = bn.backward(grad)
         assert grad_input.dtype == dtype
+        assert bn.weight_grad_.dtype == bn.bias_grad_.dtype == np.float64
         bn.forward(X.astype(np.float64))
         assert_close(grad_input, bn.backward(grad), dtype)
 
@@ -385,19 +391,27 @@ def everything(bn):
         (GRAD[:-1], r"grad_output has shape \(19, 4\), but .* shape \(20, 4\)"),
         (GRAD[..., None], r"grad_output has shape \(20, 4, 1\)"),
         (GRAD[0], r"grad_output has shape \(4,\)"),
-        (np.where(GRAD > 0, np.nan, GRAD), "grad_output contains NaN"),
-        (np.where(GRAD > 0, np.inf, GRAD), "grad_output contains infinity"),
+        (np.where(GRAD > 0, np.nan, GRAD), "^grad_output contains NaN"),
+        (np.where(GRAD > 0, np.inf, GRAD), "^grad_output contains infinity"),
     ],
 )
-def test_bad_gradients_change_nothing(grad, message):
+@pytest.mark.parametrize("kind", [np.asarray, np.float32, np.ndarray.tolist])
+def test_bad_gradients_change_nothing(grad, message, kind):
     bn, _ = fitted()
     before = everything(bn)
     with pytest.raises(ValueError, match=message):
-        bn.backward(grad)
+        bn.backward(kind(grad))
     assert everything(bn) == before
     bn.backward(GRAD)  # the forward is still there
     with pytest.raises(ValueError, match=message):
-        batch_norm_backward(grad, X, None, None, training=True)
+        batch_norm_backward(kind(grad), X, None, None, training=True)
+
+
+def test_a_sparse_gradient():
+    bn, _ = fitted()
+    with pytest.raises(TypeError, match="for grad_output"):
+        bn.backward(sparse.csr_array(GRAD))
+    assert bn.backward(GRAD).shape == X.shape
 
 
 def test_backward_needs_a_forward_for_itself():
@@ -497,6 +511,35 @@ def test_a_mean_beyond_float64_changes_nothing():
         batch_norm([[-1.7e308], [-1.7e308]], mean, var, training=True)
     assert mean[0] == 1.7e308
     assert var[0] == 1
+
+
+EXTREMES = [0.0, 1.0, 5e-324, -1e-300, 1e154, 1e300, -1e300, 1.7e308, -1.7e308]
+
+
+@example(np.full((4, 2), 1.7e308), np.ones((4, 2)), None, 0.0)
+@given(
+    X=arrays(float, (4, 2), elements=st.sampled_from(EXTREMES)),
+    grad=arrays(float, (4, 2), elements=st.sampled_from(EXTREMES)),
+    weight=st.none() | arrays(float, 2, elements=st.sampled_from([0.0, 1.0, -3.0])),
+    eps=st.sampled_from([0.0, 1e-5]),
+)
+def test_extreme_values_warn_of_nothing(X, grad, weight, eps):
+    """A mean that overflows is an error only where it would be remembered."""
+    mean, var = np.array([[-1e300, 1.0], [0.0, 1e300]])
+    settings = {"weight": weight, "eps": eps}
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        for training in (True, False):
+            stats = (None, None) if training else (mean, var)
+            Y = batch_norm(X, *stats, training=training, **settings)
+            grads = batch_norm_backward(grad, X, *stats, training=training, **settings)
+            assert Y.shape == grads[0].shape == X.shape
+        bn = BatchNorm1dTransformer(eps=eps, weight_init=weight)
+        try:
+            bn.forward(X)
+        except ValueError as error:
+            assert "overflows float64" in str(error)  # noqa: PT017
+        else:
+            assert bn.backward(grad).shape == X.shape
 
 
 def test_a_read_only_running_mean():
