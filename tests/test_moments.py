@@ -99,6 +99,16 @@ def test_blocks_without_any_weight_are_skipped(monkeypatch):
     weight = np.r_[np.zeros(4), np.ones(4), np.zeros(4)]
     result = moments(X, weight)
     assert (result.count, result.mean[0], result.squares[0]) == (4.0, 5.5, 5.0)
+    assert type(result.count) is type(result.n_samples) is float
+
+
+def test_blocks_of_one_value_far_from_zero_after_one_of_none(monkeypatch):
+    monkeypatch.setattr(kernels, "BLOCK_VALUES", 1)
+    column = np.r_[np.nan, 1e12 + np.random.default_rng(0).normal(size=20)]
+    result = moments(column[:, None])
+    _, mean, squares = exact_moments(column[1:])
+    assert relative_error(result.mean[0], mean) < 4e-16
+    assert relative_error(result.squares[0], squares) < 1e-12
 
 
 @pytest.mark.parametrize("gaps", ["first", "last", "middle"])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 
 from sk_batchnorm._kernels import numpy as kernels
 from sk_batchnorm._normalize import inverse_scale_of, normalize, output_dtype, scale_of
@@ -141,6 +142,15 @@ def test_in_place_where_dtype_and_write_flag_allow_it(dtype, writable, in_place)
     assert (out is X) == in_place
     if not in_place:
         assert_array_equal(X, before)
+
+
+@pytest.mark.parametrize("format", ["csr", "csc"])
+def test_sparse_keeps_rows_and_columns_of_which_nothing_is_stored(format):
+    X = sparse.coo_array(([2.0], ([1], [1])), shape=(3, 4)).asformat(format)
+    out = normalize(X, None, np.array([1.0, 5.0, 1.0, 1.0]), None, copy=True)
+    assert out.shape == X.shape
+    assert out[1, 1] == 10.0
+    assert X[1, 1] == 2.0
 
 
 def memory_of(shape, strides, itemsize):
