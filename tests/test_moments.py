@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 
 from sk_batchnorm._kernels import dispatch
 from sk_batchnorm._kernels import numpy as kernels
@@ -69,6 +70,20 @@ def test_constant_columns_have_variance_exactly_zero_across_blocks():
     values = np.array([0.1, 1 / 3, 1e7 + 0.1, -1e300, 5e-324, 0.0])
     X = np.tile(values, (200_000, 1))
     result = moments(X)
+    assert_array_equal(result.mean, values)
+    assert_array_equal(result.squares, 0.0)
+
+
+@pytest.mark.parametrize("format", ["csr", "csc"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_rows", [7, 49, 1000])
+def test_constant_columns_stored_throughout_have_variance_exactly_zero(
+    format, weighted, n_rows
+):
+    values = np.array([0.1, 1 / 3, 1e7 + 0.1, -1e300, 5e-324])
+    X = sparse.csr_array(np.tile(values, (n_rows, 1))).asformat(format)
+    weight = np.random.default_rng(0).uniform(0.1, 2.0, n_rows) if weighted else None
+    result = moments(X, weight)
     assert_array_equal(result.mean, values)
     assert_array_equal(result.squares, 0.0)
 
