@@ -373,7 +373,8 @@ def _of_sparse(X: Any, weight: Floats | None) -> Moments:
 
     deviations, squares = dispatch.stored_deviations(X, weight, shift)
     residual = (deviations - zeros * shift) / divisor
-    squares = squares + zeros * shift**2 - count * residual**2
+    # Grouped so that where there is no zero it adds 0 however large the shift.
+    squares = squares + (zeros * shift) * shift - count * residual**2
     return Moments(n_samples, count, shift, residual, np.maximum(squares, 0.0))
 
 

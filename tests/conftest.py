@@ -5,15 +5,22 @@ import os
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # Scripts that write what tests compare with, not tests.
 collect_ignore = ["data/make_pickle_golden.py", "data/make_pytorch_golden.py"]
 
 # A first call pays for imports and cold caches; that is no failure.
 settings.register_profile("sk_batchnorm", deadline=None)
+# For mutmut, which asks whether a test fails, not how simply, and runs it often.
+settings.register_profile(
+    "mutants",
+    deadline=None,
+    derandomize=True,
+    max_examples=10,
+    phases=[Phase.explicit, Phase.generate],
+)
 settings.load_profile("sk_batchnorm")
-
 
 PEERS = [
     "array_api_strict",

@@ -497,9 +497,8 @@ def test_fit_cuts_three_dimensions_by_samples():
     streamed = clone(bn).set_params(bias_correction=True)
     for start in (0, 6, 12, 18):
         streamed.partial_fit(X[start : start + 6])
-    assert_allclose(
-        fitted.running_mean_, streamed.running_mean_, rtol=1e-14, atol=1e-15
-    )
+    # Means near 0 of values of about 1.
+    assert_allclose(fitted.running_mean_, streamed.running_mean_, atol=1e-15, rtol=0)
     assert fitted.num_batches_tracked_ == 4
 
 
@@ -600,9 +599,9 @@ def test_every_layout(layout, read_only, gaps):
         view.flags.writeable = False
     bn = BatchNorm1dTransformer(batch_size=50).fit(X)
     assert_same_statistics(clone(bn).fit(view), bn)
-    assert_allclose(bn.transform(view), bn.transform(X), rtol=1e-15)
-    out = bn.transform(view, copy=False)
-    assert_allclose(out, bn.transform(X) if read_only else out, rtol=1e-15)
+    expected = bn.transform(X)
+    assert_allclose(bn.transform(view), expected, rtol=1e-15)
+    assert_allclose(bn.transform(view, copy=False), expected, rtol=1e-15)
 
 
 def test_memory_mapped(tmp_path):

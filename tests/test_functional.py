@@ -7,8 +7,9 @@ from functools import partial
 import joblib
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn import config_context
@@ -146,6 +147,57 @@ def test_a_layer_that_learns_is_pytorchs(
         assert_close(bn.state_dict()[key], value, dtype)
 
 
+@given(
+    problem=problems(),
+    affine=st.booleans(),
+    momentum=st.floats(0, 1),
+    eps=st.floats(1e-8, 1.0),
+    defaults=st.booleans(),
+)
+def test_functional_is_the_transformer_without_its_state(
+    problem, affine, momentum, eps, defaults
+):
+    X, grad, weight, bias = problem
+    n_features = X.shape[1]
+    settings = {} if defaults else {"momentum": momentum, "eps": eps}
+    bn = BatchNorm1dTransformer(affine=affine, **settings)
+    state = {"num_batches_tracked": 0}
+    if affine:
+        state |= {"weight": weight, "bias": bias}
+    else:
+        weight = bias = None
+    mean, var = np.linspace(-1, 1, n_features), np.linspace(0.5, 2, n_features)
+    bn.load_state_dict(state | {"running_mean": mean, "running_var": var})
+    eps = {} if defaults else {"eps": eps}
+
+    assert_array_equal(batch_norm(X, mean, var, weight, bias, **eps), bn.transform(X))
+    # In eval mode the output is an affine map of X, of the weight and of the bias.
+    grads = batch_norm_backward(grad, X, mean, var, weight, **eps)
+    axes = (0,) if X.ndim == 2 else (0, 2)
+    zeros, ones = np.zeros(n_features), np.ones(n_features)
+    slope = batch_norm(np.ones_like(X), zeros, var, weight, **eps)
+    assert_close(grads[0], grad * slope, X.dtype.name)
+    normalised = batch_norm(X.astype(float), mean, var, ones, zeros, **eps)
+    assert_close(grads[1], (grad * normalised).sum(axis=axes), "float64")
+    assert_close(grads[2], grad.sum(axis=axes, dtype=float), "float64")
+
+    before = mean.copy(), var.copy()
+    untracked = batch_norm(X, None, None, weight, bias, training=True, **eps)
+    tracked = batch_norm(X, mean, var, weight, bias, training=True, **settings)
+    forward = bn.forward(X)
+    assert_array_equal(tracked, forward)
+    assert_array_equal(untracked, forward)
+    assert_array_equal(mean, bn.running_mean_)
+    assert_array_equal(var, bn.running_var_)
+    grad_input = bn.backward(grad)
+    for stats in ((None, None), before):
+        grads = batch_norm_backward(grad, X, *stats, weight, training=True, **eps)
+        assert_array_equal(grads[0], grad_input)
+        if affine:
+            assert_array_equal(grads[1], bn.weight_grad_)
+            assert_array_equal(grads[2], bn.bias_grad_)
+
+
 def numerical_gradient(loss, array, step=1e-6):
     """Central differences."""
     gradient = np.empty_like(array)
@@ -242,11 +294,16 @@ def test_integers_and_float16():
     X = np.array([[1, 5], [3, 9], [8, 2]])
     grad = np.array([[1.0, 0.0], [0.0, 2.0], [0.5, 0.5]])
     bn = BatchNorm1dTransformer()
-    for given_dtype, dtype in [("int16", "float64"), ("float16", "float32")]:
+    for given_dtype, dtype in [
+        ("int16", "float64"),
+        ("float16", "float32"),
+        ("longdouble", "float64"),
+    ]:
         batch = X.astype(given_dtype)
         assert bn.forward(batch).dtype == dtype
         grad_input = bn.backward(grad)
         assert grad_input.dtype == dtype
+        assert bn.weight_grad_.dtype == bn.bias_grad_.dtype == np.float64
         bn.forward(X.astype(np.float64))
         assert_close(grad_input, bn.backward(grad), dtype)
 
@@ -345,22 +402,44 @@ def everything(bn):
         (GRAD[:-1], r"grad_output has shape \(19, 4\), but .* shape \(20, 4\)"),
         (GRAD[..., None], r"grad_output has shape \(20, 4, 1\)"),
         (GRAD[0], r"grad_output has shape \(4,\)"),
-        (np.where(GRAD > 0, np.nan, GRAD), "grad_output contains NaN"),
-        (np.where(GRAD > 0, np.inf, GRAD), "grad_output contains infinity"),
+        (np.where(GRAD > 0, np.nan, GRAD), "^grad_output contains NaN"),
+        (np.where(GRAD > 0, np.inf, GRAD), "^grad_output contains infinity"),
+    ],
+)
+@pytest.mark.parametrize("kind", [np.asarray, np.float32, np.ndarray.tolist])
+def test_bad_gradients_change_nothing(grad, message, kind):
+    bn, _ = fitted()
+    before = everything(bn)
+    with pytest.raises(ValueError, match=message):
+        bn.backward(kind(grad))
+    assert everything(bn) == before
+    bn.backward(GRAD)  # the forward is still there
+    with pytest.raises(ValueError, match=message):
+        batch_norm_backward(kind(grad), X, None, None, training=True)
+
+
+def test_a_sparse_gradient():
+    bn, _ = fitted()
+    with pytest.raises(TypeError, match="for grad_output"):
+        bn.backward(sparse.csr_array(GRAD))
+    assert bn.backward(GRAD).shape == X.shape
+
+
+@pytest.mark.parametrize(
+    ("grad", "message"),
+    [
         (np.ma.masked_greater(GRAD, 0), r"grad_output is a masked array.*filled\(0\)"),
         (None, r"grad_output has shape \(\)"),
         (1.0, r"grad_output has shape \(\)"),
     ],
+    ids=["masked", "None", "scalar"],
 )
-def test_bad_gradients_change_nothing(grad, message):
+def test_what_is_no_gradient_changes_nothing(grad, message):
     bn, _ = fitted()
     before = everything(bn)
     with pytest.raises(ValueError, match=message):
         bn.backward(grad)
     assert everything(bn) == before
-    bn.backward(GRAD)  # the forward is still there
-    with pytest.raises(ValueError, match=message):
-        batch_norm_backward(grad, X, None, None, training=True)
 
 
 def test_backward_needs_a_forward_for_itself():
@@ -491,6 +570,35 @@ def test_a_mean_beyond_float64_changes_nothing():
     assert var[0] == 1
 
 
+EXTREMES = [0.0, 1.0, 5e-324, -1e-300, 1e154, 1e300, -1e300, 1.7e308, -1.7e308]
+
+
+@example(np.full((4, 2), 1.7e308), np.ones((4, 2)), None, 0.0)
+@given(
+    X=arrays(float, (4, 2), elements=st.sampled_from(EXTREMES)),
+    grad=arrays(float, (4, 2), elements=st.sampled_from(EXTREMES)),
+    weight=st.none() | arrays(float, 2, elements=st.sampled_from([0.0, 1.0, -3.0])),
+    eps=st.sampled_from([0.0, 1e-5]),
+)
+def test_extreme_values_warn_of_nothing(X, grad, weight, eps):
+    """A mean that overflows is an error only where it would be remembered."""
+    mean, var = np.array([[-1e300, 1.0], [0.0, 1e300]])
+    settings = {"weight": weight, "eps": eps}
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        for training in (True, False):
+            stats = (None, None) if training else (mean, var)
+            Y = batch_norm(X, *stats, training=training, **settings)
+            grads = batch_norm_backward(grad, X, *stats, training=training, **settings)
+            assert Y.shape == grads[0].shape == X.shape
+        bn = BatchNorm1dTransformer(eps=eps, weight_init=weight)
+        try:
+            bn.forward(X)
+        except ValueError as error:
+            assert "overflows float64" in str(error)  # noqa: PT017
+        else:
+            assert bn.backward(grad).shape == X.shape
+
+
 def test_a_read_only_running_mean():
     mean, var = np.zeros(4), np.ones(4)
     var.flags.writeable = False
@@ -516,5 +624,24 @@ def test_eval_mode_keeps_missing_values():
     "change", [{"momentum": 1.5}, {"momentum": None}, {"eps": -1}, {"training": 3}]
 )
 def test_parameters_out_of_range(change):
-    with pytest.raises(InvalidParameterError, match=next(iter(change))):
-        batch_norm(X, np.zeros(4), np.ones(4), **change)
+    stats = np.zeros(4), np.ones(4)
+    message = f"The '{next(iter(change))}' parameter of batch_norm must"
+    with pytest.raises(InvalidParameterError, match=message):
+        batch_norm(X, *stats, **change)
+    if "momentum" not in change:
+        message = message.replace("batch_norm", "batch_norm_backward")
+        with pytest.raises(InvalidParameterError, match=message):
+            batch_norm_backward(GRAD, X, *stats, **change)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_bad_arguments_of_batch_norm_backward(training):
+    for change, message in [
+        ({"X": X.astype(complex)}, "[Cc]omplex"),
+        ({"X": np.zeros((3, 4, 0))}, "2 or 3 dimensions"),
+        ({"weight": np.ones(3)}, r"^weight has shape \(3,\), but X has 4 features"),
+        ({"weight": np.full(4, np.inf)}, "weight contains infinity"),
+    ]:
+        arguments = {"grad_output": GRAD, "X": X, **STATS} | change
+        with pytest.raises(ValueError, match=message):
+            batch_norm_backward(**arguments, training=training)

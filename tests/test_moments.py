@@ -8,9 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 
+from sk_batchnorm._kernels import dispatch
 from sk_batchnorm._kernels import numpy as kernels
-from sk_batchnorm._moments import cut, moments, saturate
+from sk_batchnorm._moments import batch_moments, cut, moments, saturate
+from sk_batchnorm._normalize import normalize
+from sk_batchnorm._running_stats import OpenStretch
+from sk_batchnorm.functional import own_statistics
 
 LARGEST = np.finfo(np.float64).max
 
@@ -29,7 +34,8 @@ def exact_moments(column, weight=None):
 
 def relative_error(actual, exact):
     exact = Fraction(exact)
-    return float(abs(Fraction(float(actual)) - exact) / abs(exact)) if exact else actual
+    error = abs(Fraction(float(actual)) - exact)
+    return float(error / abs(exact) if exact else error)
 
 
 @pytest.mark.parametrize("block_values", [kernels.BLOCK_VALUES, 64])
@@ -68,6 +74,20 @@ def test_constant_columns_have_variance_exactly_zero_across_blocks():
     assert_array_equal(result.squares, 0.0)
 
 
+@pytest.mark.parametrize("format", ["csr", "csc"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_rows", [7, 49, 1000])
+def test_constant_columns_stored_throughout_have_variance_exactly_zero(
+    format, weighted, n_rows
+):
+    values = np.array([0.1, 1 / 3, 1e7 + 0.1, -1e300, 5e-324])
+    X = sparse.csr_array(np.tile(values, (n_rows, 1))).asformat(format)
+    weight = np.random.default_rng(0).uniform(0.1, 2.0, n_rows) if weighted else None
+    result = moments(X, weight)
+    assert_array_equal(result.mean, values)
+    assert_array_equal(result.squares, 0.0)
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 6))
 def test_integer_weights_are_repeated_rows(seed, n_rows, n_features):
     rng = np.random.default_rng(seed)
@@ -94,6 +114,16 @@ def test_blocks_without_any_weight_are_skipped(monkeypatch):
     weight = np.r_[np.zeros(4), np.ones(4), np.zeros(4)]
     result = moments(X, weight)
     assert (result.count, result.mean[0], result.squares[0]) == (4.0, 5.5, 5.0)
+    assert type(result.count) is type(result.n_samples) is float
+
+
+def test_blocks_of_one_value_far_from_zero_after_one_of_none(monkeypatch):
+    monkeypatch.setattr(kernels, "BLOCK_VALUES", 1)
+    column = np.r_[np.nan, 1e12 + np.random.default_rng(0).normal(size=20)]
+    result = moments(column[:, None])
+    _, mean, squares = exact_moments(column[1:])
+    assert relative_error(result.mean[0], mean) < 4e-16
+    assert relative_error(result.squares[0], squares) < 1e-12
 
 
 @pytest.mark.parametrize("gaps", ["first", "last", "middle"])
@@ -170,3 +200,31 @@ def test_cut_covers_every_row_once_in_order(n_samples, batch_size, seed):
         single = there.sum() == 1
         assert single or 2 <= sizes[-1] <= batch_size + 1
         assert sizes[-1] != batch_size + 1 or there.sum() % batch_size == 1
+
+
+RULE = {"momentum": 0.1, "variance": "within"}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda X: moments(X, n_jobs=3),
+        lambda X: batch_moments(X, np.array([0, 2, 5, 40]), n_jobs=3),
+        lambda X: batch_moments(X, np.array([0, 2, 5, 7]), n_jobs=3),
+        lambda X: own_statistics(X, n_jobs=3),
+        lambda X: OpenStretch.of_rows(X, None, batch_size=None, **RULE, n_jobs=3),
+        lambda X: OpenStretch.of_rows(X, None, batch_size=4, **RULE, n_jobs=3),
+        lambda X: OpenStretch.of_rows(X, None, batch_size=30, **RULE, n_jobs=3),
+        lambda X: normalize(X, None, np.ones(2), None, copy=True, n_jobs=3),
+    ],
+)
+def test_joblib_is_asked_for_n_jobs(call, monkeypatch):
+    asked = []
+    monkeypatch.setattr(dispatch, "effective_n_jobs", lambda n: asked.append(n) or 1)
+    # Small arrays are cut into tasks, too.
+    monkeypatch.setattr(dispatch, "KERNELS", "numpy")
+    monkeypatch.setattr(dispatch, "_LARGE", 1)
+    monkeypatch.setattr(dispatch, "TASK_VALUES", 8)
+    monkeypatch.setattr(kernels, "BLOCK_VALUES", 8)
+    call(np.random.default_rng(0).normal(size=(40, 2)))
+    assert set(asked) == {3}

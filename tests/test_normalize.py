@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 
 from sk_batchnorm._kernels import numpy as kernels
 from sk_batchnorm._normalize import inverse_scale_of, normalize, output_dtype, scale_of
@@ -141,3 +142,57 @@ def test_in_place_where_dtype_and_write_flag_allow_it(dtype, writable, in_place)
     assert (out is X) == in_place
     if not in_place:
         assert_array_equal(X, before)
+
+
+@pytest.mark.parametrize("format", ["csr", "csc"])
+def test_sparse_keeps_rows_and_columns_of_which_nothing_is_stored(format):
+    X = sparse.coo_array(([2.0], ([1], [1])), shape=(3, 4)).asformat(format)
+    out = normalize(X, None, np.array([1.0, 5.0, 1.0, 1.0]), None, copy=True)
+    assert out.shape == X.shape
+    assert out[1, 1] == 10.0
+    assert X[1, 1] == 2.0
+
+
+def memory_of(shape, strides, itemsize):
+    """The bytes of each element."""
+    for index in np.ndindex(shape):
+        start = sum(i * stride for i, stride in zip(index, strides, strict=True))
+        yield set(range(start, start + itemsize))
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 4)] * 2) | st.tuples(*[st.integers(1, 4)] * 3),
+    data=st.data(),
+)
+def test_what_shares_memory_with_itself_is_not_written_into(shape, data):
+    """Of any strides; the rest is left to the test of what is written into."""
+    strides = [4 * data.draw(st.integers(-3, 12)) for _ in shape]
+    extent = 4 * 12 * 3 * 3 + 8
+    buffer = np.zeros(2 * extent, dtype=np.int8)[extent // 8 * 8 :]
+    view = np.ndarray(shape, np.float64, buffer.base, extent // 8 * 8, strides)
+    seen = list(memory_of(shape, strides, 8))
+    if len(set.union(*seen)) < 8 * len(seen):
+        out = normalize(view, None, np.ones(shape[1]), None, copy=False)
+        assert not np.shares_memory(out, view)
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 4)] * 2) | st.tuples(*[st.integers(1, 4)] * 3),
+    data=st.data(),
+)
+def test_a_part_of_an_array_of_any_axes_is_written_into(shape, data):
+    steps = [data.draw(st.sampled_from([-2, -1, 1, 2])) for _ in shape]
+    axes = data.draw(st.permutations(range(len(shape))))
+    whole = np.zeros([abs(steps[k]) * shape[k] for k in axes])
+    view = whole.transpose(np.argsort(axes))[tuple(slice(None, None, s) for s in steps)]
+    assert view.shape == shape
+    if data.draw(st.booleans()):
+        # Of a single row or column the stride says nothing.
+        alone = [
+            0 if n == 1 else stride
+            for n, stride in zip(shape, view.strides, strict=True)
+        ]
+        view = np.lib.stride_tricks.as_strided(view, strides=alone)
+    out = normalize(view, None, np.ones(shape[1]), np.ones(shape[1]), copy=False)
+    assert out is view
+    assert (view == 1.0).all()

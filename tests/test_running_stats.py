@@ -3,16 +3,26 @@
 import copy
 import functools
 import pickle
+import re
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sk_batchnorm._moments import batch_moments, cut, is_short, moments
+from sk_batchnorm import _moments
+from sk_batchnorm._moments import (
+    WEIGHT_ROUNDING,
+    batch_moments,
+    cut,
+    is_short,
+    moments,
+)
 from sk_batchnorm._running_stats import OpenStretch, RunningStats, averaging_factor
 
 momenta = st.floats(0, 1)
@@ -131,6 +141,27 @@ def test_total_cumulative_on_equal_batches_is_mean_and_variance_of_all_rows(
     rows = np.concatenate(batches)
     assert_allclose(stats.mean, rows.mean(axis=0), rtol=1e-12, atol=1e-13)
     assert_allclose(stats.var, rows.var(axis=0), rtol=1e-12, atol=1e-13)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_batches=st.integers(1, 12),
+    n_rows=st.integers(1, 12),
+    bias_correction=st.booleans(),
+)
+def test_a_cumulative_average_has_no_direction_and_no_seams(
+    seed, n_batches, n_rows, bias_correction
+):
+    """Reversed, or cut into other mini-batches, the rows are the same rows."""
+    rule = {"momentum": None, "variance": "total", "bias_correction": bias_correction}
+    batches = np.array(random_batches(seed, n_batches, n_rows))
+    rows = batches.reshape(-1, 2)
+    forward = stream(batches, **rule)
+    for other in (batches[::-1], rows[::-1, None], rows.reshape(n_rows, -1, 2)):
+        stats = stream(other, **rule)
+        # Rows of about the size of 10, whose mean rounds in each step.
+        assert_allclose(stats.mean, forward.mean, rtol=1e-12, atol=1e-13)
+        assert_allclose(stats.var, forward.var, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("variance", ["within", "total"])
@@ -374,41 +405,175 @@ def test_float32_far_from_zero():
         assert batch.mean[0] == np.float64(np.float32(value))
 
 
+EXTREMES = [0.0, 1.0, 5e-324, -1e-300, 1e154, 1e300, -1e300, 1.7e308, -1.7e308, np.nan]
+
+
+# Of which those of weight 1 / 2 are observed: weights that sum to 1, or just more.
+JUST_ENOUGH = np.array([[np.nan, 1e154, 0.0, np.nan, 0.0, 0.0], np.ones(6)]).T
+
+
+@example(JUST_ENOUGH, np.array([0, 0.5, 0.5, 0, 0, 0]), 0.1, "within", True)
+@example(JUST_ENOUGH, np.array([0, 0.5, 0.5, 0, 1e-9, 0]), 0.1, "within", True)
+@given(
+    X=arrays(float, (6, 2), elements=st.sampled_from(EXTREMES)),
+    weight=st.none()
+    | arrays(float, 6, elements=st.sampled_from([0.0, 1e-9, 0.5, 1.0, 2.0])),
+    **rules,
+)
+def test_extreme_values_make_numbers_or_an_error_and_no_warning(
+    X, weight, momentum, variance, bias_correction
+):
+    """A mean that overflows is an error; so is a mini-batch of too little weight."""
+    rule = {"momentum": momentum, "variance": variance}
+    stats = RunningStats.start(2)
+    if weight is not None:
+        weight = weight + np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
+
+    def one_step():
+        batch = moments(X, weight)
+        return stats.step(batch, **rule, bias_correction=bias_correction)
+
+    def a_mini_batch_apart():
+        later = RunningStats.of(moments(X, weight), variance)
+        return stats.then(later, **rule, bias_correction=bias_correction)
+
+    def a_stretch():
+        batches = batch_moments(X, np.array([0, 3, 6]), weight)
+        later = RunningStats.of_stretch(batches, **rule)
+        return stats.then(later, **rule, bias_correction=bias_correction)
+
+    def parts():
+        first, second = (
+            OpenStretch.of_rows(
+                X[rows], None if weight is None else weight[rows], batch_size=2, **rule
+            )
+            for rows in (slice(3), slice(3, None))
+        )
+        return first.then(second, **rule).close(**rule)
+
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        for learn in (one_step, a_mini_batch_apart, a_stretch, parts):
+            try:
+                learned = learn()
+            except ValueError as error:
+                assert re.search("overflows float64|mini-batch", str(error))  # noqa: PT017
+            else:
+                assert np.isfinite(learned.mean).all()
+                assert np.isfinite(learned.var).all()
+                assert (learned.var >= 0).all()
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    gaps=st.booleans(),
+    weighted=st.booleans(),
+    n_before=st.integers(0, 3),
+    **rules,
+)
+def test_one_mini_batch_is_a_stretch_to_the_bit(
+    seed, gaps, weighted, n_before, momentum, variance, bias_correction
+):
+    rng = np.random.default_rng(seed)
+    batches = rng.normal(3.0, 2.0, (n_before + 1, 4, 3))
+    if gaps:
+        batches[rng.random(batches.shape) < 0.5] = np.nan
+    weight = rng.choice([0.5, 1.0, 2.0], 4) if weighted else None
+    rule = {"momentum": momentum, "variance": variance}
+    stepped = joined = RunningStats.start(3)
+    for batch in batches:
+        one = moments(batch, weight)
+        stepped = stepped.step(one, **rule, bias_correction=bias_correction)
+        stretch = RunningStats.of(one, variance)
+        joined = joined.then(stretch, **rule, bias_correction=bias_correction)
+        assert_array_equal(stepped.mean, joined.mean)
+        assert_array_equal(stepped.var, joined.var)
+        assert_array_equal(stepped.num_batches, joined.num_batches)
+        # What was observed is what a column without gaps says.
+        there = ~np.isnan(batch)
+        count = there.sum(axis=0) if weight is None else weight @ there
+        observed = count > 1 if variance == "within" else count >= 1
+        assert_array_equal(np.broadcast_to(stretch.num_batches, 3), observed)
+
+
+# Parts of X, learned from before what lies beside them is known
+
+
+def mini_batches_by_hand(parts, batch_size):
+    """Rows and weights of the mini-batches into which consecutive parts are cut.
+
+    Each part is cut as X is in ``fit``; what is short of one row joins the
+    mini-batch before it.
+    """
+    batches = []
+    for X, weight in parts:
+        there = np.ones(len(X)) if weight is None else weight
+        bounds = [0]
+        for stretch in cut(X.shape, batch_size, weight):
+            bounds += stretch[1:].tolist()
+        short = np.count_nonzero(there) < 2 or there.sum() <= 1
+        for start, stop in pairwise(bounds):
+            batch = X[start:stop], there[start:stop]
+            if batches and (short or batch_size is None):
+                pairs = zip(batches.pop(), batch, strict=True)
+                batch = tuple(map(np.concatenate, pairs))
+            batches.append(batch)
+    return batches
+
+
+@example(0, [1, 5, 1, 8, 7], 3, False, 1, 0.1, "within")
 @given(
     seed=st.integers(0, 2**32 - 1),
     lengths=st.lists(st.integers(0, 12), min_size=1, max_size=12),
     batch_size=st.integers(2, 6) | st.none(),
     weighted=st.booleans(),
+    together=st.sampled_from([1, 3, 1000]),
     momentum=rules["momentum"],
     variance=rules["variance"],
 )
-def test_a_tree_of_any_shape_joins_parts_to_the_same(
-    seed, lengths, batch_size, weighted, momentum, variance
+def test_a_tree_of_any_shape_joins_parts_to_the_stream(
+    seed, lengths, batch_size, weighted, together, momentum, variance
 ):
     """Parts of one row, and of none, among them: joining is associative."""
     rule = {"momentum": momentum, "variance": variance}
     rng = np.random.default_rng(seed)
-    parts = [OpenStretch.of_nothing(2)]
-    for length in (2, *lengths):
-        X = rng.normal(3.0, 2.0, (length, 2))
-        weight = rng.integers(1, 3, length) * 1.0 if weighted else None
-        if length:
-            part = OpenStretch.of_rows(X, weight, batch_size=batch_size, **rule)
-            parts.append(part)
+    parts, rows = [OpenStretch.of_nothing(2)], []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_moments, "_STACK_VALUES", 2 * together)
+        for length in (2, *lengths):
+            X = rng.normal(3.0, 2.0, (length, 2))
+            weight = None
+            if weighted:
+                weight = rng.integers(0, 3, length) * 1.0
+                if length < 5:
+                    weight[:] = 0.25  # one row's weight or less
+                weight[:2] += rows == []
+                weight[:1] += not weight.any()
+            if length:
+                part = OpenStretch.of_rows(X, weight, batch_size=batch_size, **rule)
+                parts.append(part)
+                rows.append((X, weight))
+    by_hand = RunningStats.start(2)
+    for X, weight in mini_batches_by_hand(rows, batch_size):
+        by_hand = by_hand.step(moments(X, weight), **rule, bias_correction=True)
     in_order = functools.reduce(lambda a, b: a.then(b, **rule), parts)
     while len(parts) > 1:
         k = rng.integers(len(parts) - 1)
         parts[k : k + 2] = [parts[k].then(parts[k + 1], **rule)]
-    one, other = in_order.close(**rule), parts[0].close(**rule)
-    # The numbers averaged are of about the size of 10.
-    assert_allclose(one.mean, other.mean, rtol=1e-12, atol=1e-12)
-    assert_allclose(one.var, other.var, rtol=1e-12, atol=1e-12)
-    assert_array_equal(one.num_batches, other.num_batches)
+    for joined in (in_order.close(**rule), parts[0].close(**rule)):
+        # The numbers averaged are of about the size of 10.
+        assert_allclose(joined.mean, by_hand.mean, rtol=1e-12, atol=1e-12)
+        assert_allclose(joined.var, by_hand.var, rtol=1e-12, atol=1e-12)
+        assert_array_equal(joined.num_batches, by_hand.num_batches)
 
 
+@example([3.0])
+@example([0.5, 1 + WEIGHT_ROUNDING - 0.5])
 @given(rest=st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0]), max_size=9))
 def test_what_is_short_is_what_fit_joins_to_the_mini_batch_before_it(rest):
     rest = rest[: 1 + max(np.flatnonzero(rest)[:2], default=0)]  # two rows at most
     weight = np.array([1.0, 1.0, *rest])
     (bounds,) = cut((len(weight), 1), 2, weight)
     assert is_short(len(rest), weight[2:]) == (len(bounds) == 2)
+    for n_rows in range(3):
+        (bounds,) = cut((2 + n_rows, 1), 2)
+        assert is_short(n_rows) == (len(bounds) == 2)
