@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from copy import copy as shallow_copy
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -242,12 +242,35 @@ default=None
     __metadata_request__transform: ClassVar[dict[str, str]] = {"copy": UNUSED}
     __metadata_request__inverse_transform: ClassVar[dict[str, str]] = {"copy": UNUSED}
 
+    # `| Any`, here and below: None, or an array of another namespace, only for
+    # those who have asked for it. Others need not check for it.
+    weight_: NDArray[np.float64] | Any
+    bias_: NDArray[np.float64] | Any
+    weight_grad_: NDArray[np.float64] | Any
+    bias_grad_: NDArray[np.float64] | Any
+    n_features_in_: int
+    feature_names_in_: NDArray[np.object_]
     _running_stats: RunningStats | None
     # An empty array of the namespace and on the device of what was learned.
     _template: Any = np.empty(0)
-    weight_: Floats | None
-    bias_: Floats | None
-    n_features_in_: int
+
+    if TYPE_CHECKING:
+        # scikit-learn makes the first two when it sees this class, and annotates none.
+        def set_fit_request(
+            self, *, sample_weight: bool | str | None = ...
+        ) -> Self: ...
+
+        def set_partial_fit_request(
+            self, *, sample_weight: bool | str | None = ...
+        ) -> Self: ...
+
+        def set_output(
+            self, *, transform: Literal["default", "pandas", "polars"] | None = None
+        ) -> Self: ...
+
+        def get_feature_names_out(
+            self, input_features: ArrayLike | None = None
+        ) -> NDArray[np.object_]: ...
 
     def __init__(
         self,
@@ -257,7 +280,7 @@ default=None
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
-        variance: str = "within",
+        variance: Literal["within", "total"] = "within",
         bias_correction: bool = False,
         weight_init: float | ArrayLike | None = None,
         bias_init: float | ArrayLike | None = None,
@@ -281,19 +304,19 @@ default=None
         self.copy = copy
 
     @property
-    def running_mean_(self) -> Floats | None:
+    def running_mean_(self) -> NDArray[np.float64] | Any:
         """Running mean of each feature, None if nothing is tracked."""
         stats = self._running_stats
         return None if stats is None else self._placed(stats.mean)
 
     @property
-    def running_var_(self) -> Floats | None:
+    def running_var_(self) -> NDArray[np.float64] | Any:
         """Running variance of each feature, None if nothing is tracked."""
         stats = self._running_stats
         return None if stats is None else self._placed(stats.var)
 
     @property
-    def num_batches_tracked_(self) -> Count | None:
+    def num_batches_tracked_(self) -> int | Any:
         """Number of mini-batches since the last reset, None if none is tracked.
 
         An array of shape (n_features,) once missing values have made the
@@ -307,7 +330,7 @@ default=None
 
     def fit(
         self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
-    ) -> BatchNorm1dTransformer:
+    ) -> Self:
         """Forget everything and learn from X.
 
         X is cut, in order, into mini-batches of `batch_size` rows (a last one
@@ -357,7 +380,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
 
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
-    ) -> BatchNorm1dTransformer:
+    ) -> Self:
         """Learn from one mini-batch: all of X, one step of the rule.
 
         Parameters
@@ -650,7 +673,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             n_jobs=self.n_jobs,
         )
 
-    def reset_running_stats(self) -> BatchNorm1dTransformer:
+    def reset_running_stats(self) -> Self:
         """Set the running mean to 0, the variance to 1, the count to 0.
 
         To None, if ``track_running_stats=False`` has been set since.
@@ -669,7 +692,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         self._running_stats = self._starting_stats()
         return self
 
-    def reset_parameters(self) -> BatchNorm1dTransformer:
+    def reset_parameters(self) -> Self:
         """Reset the running statistics, and `weight_` and `bias_` to their start.
 
         Returns
@@ -729,7 +752,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             }
         return state
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> BatchNorm1dTransformer:
+    def load_state_dict(self, state: Mapping[str, Any]) -> Self:
         """Take over the arrays of a state dict, ours or PyTorch's.
 
         The transformer is fitted afterwards. The parameters are not in the
@@ -1044,7 +1067,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             stacklevel=3,
         )
 
-    def _become(self, learned: BatchNorm1dTransformer) -> BatchNorm1dTransformer:
+    def _become(self, learned: Self) -> Self:
         """Take over all attributes of a copy that has learned, or none.
 
         One assignment: neither an exception nor another thread gets between

@@ -13,7 +13,7 @@ from copy import deepcopy
 from functools import partial, reduce
 from math import isnan
 from numbers import Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,9 +165,7 @@ chunktype=numpy.ndarray>
     <class 'sk_batchnorm._transformer.BatchNorm1dTransformer'>
     """
 
-    def fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None
-    ) -> DaskBatchNorm1dTransformer:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Forget everything and learn from X.
 
         Parameters
@@ -213,9 +211,7 @@ chunktype=numpy.ndarray>
         self._become(learned)
         return self
 
-    def partial_fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None
-    ) -> DaskBatchNorm1dTransformer:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from one mini-batch: all of X, one step of the rule.
 
         Parameters

@@ -139,7 +139,7 @@ def batch_norm_backward(
     weight: ArrayLike | None = None,
     training: bool = False,
     eps: float = 1e-5,
-) -> Gradients:
+) -> tuple[NDArray[np.floating], NDArray[np.float64], NDArray[np.float64]]:
     """Gradients of :func:`batch_norm`.
 
     Parameters
