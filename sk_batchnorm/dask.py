@@ -142,7 +142,7 @@ bias_correction, weight_init, bias_init, with_mean, batch_size, n_jobs, copy
     are one mini-batch, and so they are for :meth:`partial_fit`.
 
     Chunk sizes need not be known. X must be one chunk along all axes but the
-    first. :meth:`forward` loads X into memory, and callbacks are called only where
+    first. :meth:`~.BatchNorm1dTransformer.forward` loads X into memory, and callbacks are called only where
     X is there already.
 
     The tasks are those of dask's own reductions, and its option ``split_every``
