@@ -142,8 +142,8 @@ bias_correction, weight_init, bias_init, with_mean, batch_size, n_jobs, copy
     are one mini-batch, and so they are for :meth:`partial_fit`.
 
     Chunk sizes need not be known. X must be one chunk along all axes but the
-    first. :meth:`~.BatchNorm1dTransformer.forward` loads X into memory, and callbacks are called only where
-    X is there already.
+    first. :meth:`~.BatchNorm1dTransformer.forward` loads X into memory, and
+    callbacks are called only where X is there already.
 
     The tasks are those of dask's own reductions, and its option ``split_every``
     sets how many parts a task joins, 16 by default. The same chunks give the same
