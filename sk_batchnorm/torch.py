@@ -193,7 +193,7 @@ def _refuse_what_pytorch_lacks(
     if mean is None:
         return
     hint = "To go on by PyTorch's rule from here, call set_params({}) first."
-    if bn.variance == "total" and bn.momentum != 0:
+    if bn.variance != "within" and bn.momentum != 0:
         raise ValueError(
             "PyTorch's rule is variance='within': training on from here, the running "
             "variance would be another. " + hint.format("variance='within'")

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import sysconfig
 import threading
+from collections import deque
 from functools import partial
 from itertools import pairwise
 
@@ -131,6 +133,15 @@ def test_no_bit_depends_on_the_number_of_threads(monkeypatch, kernels, order, ki
     for others in (learned(2), learned(3), learned(-1), context):
         for key, values in alone.items():
             assert values.tobytes() == others[key].tobytes()
+
+
+def test_threads_take_each_task_once():
+    taken = deque()
+    n_tasks = 50_000  # so many that threads without a GIL meet
+    for _ in range(20 if sysconfig.get_config_var("Py_GIL_DISABLED") else 1):
+        taken.clear()
+        dispatch.in_threads(range(n_tasks), 4, taken.append)
+        assert sorted(taken) == list(range(n_tasks))
 
 
 def test_threads_are_joblibs_number_of_them(monkeypatch):

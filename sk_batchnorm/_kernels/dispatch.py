@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -222,10 +223,15 @@ def in_threads(
     if n_threads == 1:
         return [function(task) for task in tasks]
     results: dict[int, T] = {}
-    rest = iter(enumerate(tasks))  # from which each thread takes the next
+    rest = enumerate(tasks)  # from which each thread takes the next
+    turn = Lock()  # without a GIL, two would take the same
 
     def work() -> None:
-        for number, task in rest:
+        while True:
+            with turn:
+                number, task = next(rest, (-1, None))
+            if number < 0:
+                return
             results[number] = function(task)
 
     with ThreadPoolExecutor(n_threads - 1) as pool:
