@@ -5,6 +5,9 @@ from importlib.util import find_spec
 collect_ignore = ["conf.py", "_ext"]
 
 NEEDS = {
+    "clusters.rst": ["distributed"],
+    "coming_from_pytorch.rst": ["torch"],
+    "coming_from_river.rst": ["river"],
     "moving_persistence.rst": ["skops"],
     "moving_onnx.rst": ["skl2onnx", "onnxruntime"],
     "moving_torch.rst": ["torch", "safetensors"],

@@ -51,7 +51,7 @@ def write(path):
 # The script runs in a process of its own. All that it allocates, the libraries it
 # imports included, counts against the limit.
 
-script = Path(__file__).with_name("stream_with_checkpoints.py")
+script = Path(sys.argv[0]).absolute().with_name("stream_with_checkpoints.py")
 limit = partial(resource.setrlimit, resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
 one_thread = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 

@@ -65,6 +65,7 @@ def load(folder):
         if hashlib.sha256(data).digest() == digest:
             return pickle.loads(data)
         print(f"{path.name} is damaged: going back to the one before")
+        path.rename(path.with_suffix(".damaged"))  # lest it count as one that is kept
     return None
 
 

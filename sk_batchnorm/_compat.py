@@ -45,11 +45,11 @@ __all__ = [
     "Interval",
     "InvalidParameterError",
     "StrOptions",
+    "callbacks_of",
     "check_arguments",
     "check_parameters",
     "check_steps",
     "from_numpy",
-    "has_callbacks",
     "largest_float",
     "metadata_for_step",
     "namespace_of",
@@ -114,13 +114,14 @@ def check_arguments(
         validate_parameter_constraints(constraints, arguments, function)
 
 
-def has_callbacks(estimator: Any) -> bool:
-    """Whether callbacks are set on an estimator, by its user or by a Pipeline.
+def callbacks_of(estimator: Any) -> list[Any]:
+    """Callbacks that are set on an estimator, by its user or by a Pipeline.
 
     Asked first, as a step of ``partial_fit`` takes less time than what goes with
     callbacks.
     """
-    return "_skl_callbacks" in vars(estimator)
+    callbacks: list[Any] = getattr(estimator, "_skl_callbacks", [])
+    return callbacks
 
 
 def namespace_of(array: Any) -> tuple[Any, Any]:
@@ -148,7 +149,11 @@ def to_numpy(values: Any) -> Any:
     """Copy an array of another namespace to NumPy; all else is left as it is."""
     if isinstance(values, np.ndarray) or not hasattr(values, "__dlpack__"):
         return values
-    xp, _ = namespace_of(values)
+    try:
+        xp, _ = namespace_of(values)
+    except (ImportError, RuntimeError):
+        # Not supported by this SciPy, or SCIPY_ARRAY_API is not set.
+        return np.asarray(values)
     return _convert_to_numpy(values, xp)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy, deepcopy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,23 @@ _OF_NORMALISED_FEATURES = ("scalings_", "sigma_", "x_loadings_", "x_rotations_")
 
 _N_PROBES = 4
 
+AnyPipeline = TypeVar("AnyPipeline", bound=Pipeline)
+LinearModel = TypeVar("LinearModel")
 
-def fold(transformer: Any, linear_model: Any = None) -> Any:
+
+@overload
+def fold(transformer: AnyPipeline) -> AnyPipeline: ...
+
+
+@overload
+def fold(
+    transformer: BatchNorm1dTransformer, linear_model: LinearModel
+) -> LinearModel: ...
+
+
+def fold(
+    transformer: BatchNorm1dTransformer | Pipeline, linear_model: Any = None
+) -> Any:
     """Return a linear model that predicts on raw features as the pair does.
 
     Eval mode is an affine map, ``y = (x - mean) * scale + bias``, and so is a

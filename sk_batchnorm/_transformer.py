@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from copy import copy as shallow_copy
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,9 +27,9 @@ from sk_batchnorm._compat import (
     CallbackSupportMixin,
     Interval,
     StrOptions,
+    callbacks_of,
     check_parameters,
     from_numpy,
-    has_callbacks,
     largest_float,
     namespace_of,
     to_numpy,
@@ -44,6 +44,7 @@ from sk_batchnorm.functional import (
     gradients,
     mean_and_variance,
     own_statistics,
+    refuse_mask,
 )
 
 _SHAPES = "(n_samples, n_features) or (n_samples, n_channels, n_timepoints)"
@@ -241,10 +242,35 @@ default=None
     __metadata_request__transform: ClassVar[dict[str, str]] = {"copy": UNUSED}
     __metadata_request__inverse_transform: ClassVar[dict[str, str]] = {"copy": UNUSED}
 
-    _running_stats: RunningStats | None
-    weight_: Floats | None
-    bias_: Floats | None
+    # `| Any`, here and below: None, or an array of another namespace, only for
+    # those who have asked for it. Others need not check for it.
+    weight_: NDArray[np.float64] | Any
+    bias_: NDArray[np.float64] | Any
+    weight_grad_: NDArray[np.float64] | Any
+    bias_grad_: NDArray[np.float64] | Any
     n_features_in_: int
+    feature_names_in_: NDArray[np.object_]
+    _running_stats: RunningStats | None
+    # An empty array of the namespace and on the device of what was learned.
+    _template: Any = np.empty(0)
+
+    if TYPE_CHECKING:
+        # scikit-learn makes the first two when it sees this class, and annotates none.
+        def set_fit_request(
+            self, *, sample_weight: bool | str | None = ...
+        ) -> Self: ...
+
+        def set_partial_fit_request(
+            self, *, sample_weight: bool | str | None = ...
+        ) -> Self: ...
+
+        def set_output(
+            self, *, transform: Literal["default", "pandas", "polars"] | None = None
+        ) -> Self: ...
+
+        def get_feature_names_out(
+            self, input_features: ArrayLike | None = None
+        ) -> NDArray[np.object_]: ...
 
     def __init__(
         self,
@@ -254,7 +280,7 @@ default=None
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
-        variance: str = "within",
+        variance: Literal["within", "total"] = "within",
         bias_correction: bool = False,
         weight_init: float | ArrayLike | None = None,
         bias_init: float | ArrayLike | None = None,
@@ -278,19 +304,19 @@ default=None
         self.copy = copy
 
     @property
-    def running_mean_(self) -> Floats | None:
+    def running_mean_(self) -> NDArray[np.float64] | Any:
         """Running mean of each feature, None if nothing is tracked."""
         stats = self._running_stats
         return None if stats is None else self._placed(stats.mean)
 
     @property
-    def running_var_(self) -> Floats | None:
+    def running_var_(self) -> NDArray[np.float64] | Any:
         """Running variance of each feature, None if nothing is tracked."""
         stats = self._running_stats
         return None if stats is None else self._placed(stats.var)
 
     @property
-    def num_batches_tracked_(self) -> Count | None:
+    def num_batches_tracked_(self) -> int | Any:
         """Number of mini-batches since the last reset, None if none is tracked.
 
         An array of shape (n_features,) once missing values have made the
@@ -304,7 +330,7 @@ default=None
 
     def fit(
         self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
-    ) -> BatchNorm1dTransformer:
+    ) -> Self:
         """Forget everything and learn from X.
 
         X is cut, in order, into mini-batches of `batch_size` rows (a last one
@@ -342,7 +368,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             If a parameter is out of range.
         """
         check_parameters(self)
-        if has_callbacks(self):
+        if callbacks_of(self):
             self._reported_fit(X, y, sample_weight)
             return self
         learned = shallow_copy(self)
@@ -354,7 +380,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
 
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
-    ) -> BatchNorm1dTransformer:
+    ) -> Self:
         """Learn from one mini-batch: all of X, one step of the rule.
 
         Parameters
@@ -384,7 +410,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             If a parameter is out of range.
         """
         check_parameters(self)
-        if has_callbacks(self):
+        if callbacks_of(self):
             self._reported_partial_fit(X, y, sample_weight)
             return self
         if not self.__sklearn_is_fitted__():
@@ -423,7 +449,7 @@ n_timepoints)
             If X is not what it must be, or contains NaN, whose gradient is
             undefined. The transformer is then as it was.
         TypeError
-            If X is sparse.
+            If X is sparse, or an array of another namespace than NumPy's.
         InvalidParameterError
             If a parameter is out of range.
 
@@ -462,16 +488,16 @@ n_timepoints)
             )
         if is_first:
             learned._start()
-        _check_affine(learned.weight_, learned.bias_, learned.n_features_in_)
+        _, weight, bias = learned._state()
+        _check_affine(weight, bias, learned.n_features_in_)
         batch = own_statistics(X, self.n_jobs)
         learned._running_stats = learned._step(batch)
         mean, var = mean_and_variance(batch)
-        weight = learned.weight_
         Y: NDArray[np.floating] = normalize(
             X,
             mean if self.with_mean else None,
             scale_of(var, self.eps, weight),
-            learned.bias_,
+            bias,
             copy=True,
             n_jobs=self.n_jobs,
         )
@@ -545,8 +571,8 @@ n_timepoints)
         grad_input, grad_weight, grad_bias = gradients(grad, **remembered)
         learned = shallow_copy(self)  # without what was remembered
         is_affine = remembered["weight"] is not None
-        learned.weight_grad_ = grad_weight if is_affine else None
-        learned.bias_grad_ = grad_bias if is_affine else None
+        learned.weight_grad_ = self._placed(grad_weight) if is_affine else None
+        learned.bias_grad_ = self._placed(grad_bias) if is_affine else None
         self._become(learned)
         return grad_input
 
@@ -647,7 +673,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             n_jobs=self.n_jobs,
         )
 
-    def reset_running_stats(self) -> BatchNorm1dTransformer:
+    def reset_running_stats(self) -> Self:
         """Set the running mean to 0, the variance to 1, the count to 0.
 
         To None, if ``track_running_stats=False`` has been set since.
@@ -666,7 +692,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         self._running_stats = self._starting_stats()
         return self
 
-    def reset_parameters(self) -> BatchNorm1dTransformer:
+    def reset_parameters(self) -> Self:
         """Reset the running statistics, and `weight_` and `bias_` to their start.
 
         Returns
@@ -726,7 +752,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             }
         return state
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> BatchNorm1dTransformer:
+    def load_state_dict(self, state: Mapping[str, Any]) -> Self:
         """Take over the arrays of a state dict, ours or PyTorch's.
 
         The transformer is fitted afterwards. The parameters are not in the
@@ -772,8 +798,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
 
         learned = shallow_copy(self)
         learned.n_features_in_ = n_features
-        if "_template" not in vars(learned):
-            learned._template = np.empty(0)
+        learned._template = self._template  # of its own, for scikit-learn to move
         learned.weight_ = learned.bias_ = None
         if self.affine:
             learned.weight_ = learned._placed(arrays["weight"])
@@ -829,7 +854,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         accept_sparse: bool = True,
     ) -> tuple[Any, Floats | None]:
         if reset or not self._is_plain(X):
-            _refuse_mask(X)
+            refuse_mask("X", X, _MASKED_X)
             accepted = _ACCEPTED if accept_sparse else _ACCEPTED_DENSE
             X = validate_data(self, X, reset=reset, **accepted)
             X = self._check_kind(X, action="center")
@@ -848,7 +873,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
 
     def _validate_output(self, X: Any) -> Any:
         # Not validate_data: transform's output has lost the feature names.
-        _refuse_mask(X)
+        refuse_mask("X", X, _MASKED_X)
         X = self._check_kind(check_array(X, **_ACCEPTED), action="uncenter")
         if X.shape[1] != self.n_features_in_:
             raise ValueError(
@@ -933,6 +958,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             bias = _starting_values("bias_init", self.bias_init, 0.0, n_features)
             weight, bias = self._placed(weight), self._placed(bias)
         self.weight_, self.bias_ = weight, bias
+        for gradient in ("weight_grad_", "bias_grad_"):
+            self.__dict__.pop(gradient, None)
         self._running_stats = self._starting_stats()
 
     def _starting_stats(self) -> RunningStats | None:
@@ -980,7 +1007,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         root.call_on_fit_task_begin(**task)
         for bounds in one_by_one():
             rows = slice(*bounds)
-            subtask = {"estimator": self, "X": lambda rows=rows: X[rows]}
+            subtask = {"estimator": self, "X": lambda rows=rows: X[rows, ...]}
             if weight is not None:
                 subtask["metadata"] = {"sample_weight": weight[rows]}
             context = root.subcontext(task_name="mini-batch")
@@ -1004,12 +1031,15 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         task = {"estimator": self, "X": X, "y": y}
         task["metadata"] = {"sample_weight": sample_weight}
         context.call_on_fit_task_begin(**task)
-        learned = shallow_copy(self)
-        learned.set_callbacks().partial_fit(X, y, sample_weight)
+        learned = shallow_copy(self).set_callbacks()
+        # Not a subclass's method, which has been called already.
+        BatchNorm1dTransformer.partial_fit(learned, X, y, sample_weight)
         learned._skl_callbacks = self._skl_callbacks
         context.call_on_fit_task_end(
             **task, reconstruction_attributes=lambda: vars(learned)
         )
+        if (forward := vars(self).get("_forward")) is not None:
+            learned._forward = forward  # which a copy has lost
         self._become(learned)
 
     def _step(self, batch: Moments) -> RunningStats | None:
@@ -1037,7 +1067,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             stacklevel=3,
         )
 
-    def _become(self, learned: BatchNorm1dTransformer) -> BatchNorm1dTransformer:
+    def _become(self, learned: Self) -> Self:
         """Take over all attributes of a copy that has learned, or none.
 
         One assignment: neither an exception nor another thread gets between
@@ -1053,8 +1083,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             check_is_fitted(self)
         return (
             attributes["_running_stats"],
-            to_numpy(attributes["weight_"]),
-            to_numpy(attributes["bias_"]),
+            _as_floats(attributes["weight_"]),
+            _as_floats(attributes["bias_"]),
         )
 
     def _with_state(
@@ -1084,6 +1114,13 @@ _ACCEPTED: dict[str, Any] = {
 
 _ACCEPTED_DENSE: dict[str, Any] = _ACCEPTED | {"accept_sparse": False}
 
+_MASKED_X = (
+    "Fill the masked values with NaN, which stands for missing values: "
+    "X.filled(np.nan)."
+)
+
+MASKED_WEIGHT = "A weight of 0 leaves a row out: sample_weight.filled(0)."
+
 _BIAS_ON_SPARSE = (
     "A bias_ other than 0 would make sparse X dense: pass `affine=False` or a "
     "`bias_init` of 0, or densify X."
@@ -1105,14 +1142,6 @@ def _is_real(X: Any) -> bool:
     return bool(xp.isdtype(X.dtype, ("bool", "integral", "real floating")))
 
 
-def _refuse_mask(X: Any) -> None:
-    if np.ma.is_masked(X):
-        raise ValueError(
-            "X is a masked array, whose mask would be lost. Fill the masked values "
-            "with NaN, which stands for missing values: X.filled(np.nan)."
-        )
-
-
 def _check_two_samples(caller: str, X: Any, weight: Floats | None) -> None:
     n_samples = float(X.shape[0] if weight is None else weight.sum())
     n_samples *= X.shape[2] if X.ndim == 3 else 1
@@ -1128,11 +1157,7 @@ def _check_sample_weight(sample_weight: ArrayLike, X: Any) -> Floats:
     if isinstance(sample_weight, Real):
         # One number, seen n_samples times.
         sample_weight = np.broadcast_to(float(sample_weight), X.shape[0])
-    if np.ma.is_masked(sample_weight):
-        raise ValueError(
-            "sample_weight is a masked array, whose mask would be lost. A weight of 0 "
-            "leaves a row out: sample_weight.filled(0)."
-        )
+    refuse_mask("sample_weight", sample_weight, MASKED_WEIGHT)
     weight: Floats = check_array(
         sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
     )
@@ -1171,8 +1196,13 @@ def _checked_vector(name: str, values: ArrayLike) -> Floats:
     return vector
 
 
+def _as_floats(values: Any) -> Floats | None:
+    """What others may have assigned, as an array."""
+    return None if values is None else np.asarray(to_numpy(values), dtype=np.float64)
+
+
 def _check_affine(weight: Floats | None, bias: Floats | None, n_features: int) -> None:
-    """Check what others may have assigned."""
+    """Check the shapes of the affine map."""
     for name, values in (("weight_", weight), ("bias_", bias)):
         if values is not None and np.shape(values) != (n_features,):
             raise ValueError(

@@ -13,7 +13,7 @@ from copy import deepcopy
 from functools import partial, reduce
 from math import isnan
 from numbers import Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,11 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from sk_batchnorm._compat import check_parameters
+from sk_batchnorm._compat import callbacks_of, check_parameters
 from sk_batchnorm._moments import WEIGHT_ROUNDING, Moments
 from sk_batchnorm._running_stats import OpenStretch, RunningStats
-from sk_batchnorm._transformer import BatchNorm1dTransformer
+from sk_batchnorm._transformer import MASKED_WEIGHT, BatchNorm1dTransformer
+from sk_batchnorm.functional import refuse_mask
 
 try:
     import dask.array as da
@@ -141,7 +142,8 @@ bias_correction, weight_init, bias_init, with_mean, batch_size, n_jobs, copy
     are one mini-batch, and so they are for :meth:`partial_fit`.
 
     Chunk sizes need not be known. X must be one chunk along all axes but the
-    first.
+    first. :meth:`~.BatchNorm1dTransformer.forward` loads X into memory, and
+    callbacks are called only where X is there already.
 
     The tasks are those of dask's own reductions, and its option ``split_every``
     sets how many parts a task joins, 16 by default. The same chunks give the same
@@ -163,9 +165,7 @@ chunktype=numpy.ndarray>
     <class 'sk_batchnorm._transformer.BatchNorm1dTransformer'>
     """
 
-    def fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None
-    ) -> DaskBatchNorm1dTransformer:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Forget everything and learn from X.
 
         Parameters
@@ -207,13 +207,11 @@ chunktype=numpy.ndarray>
         _check_first_mini_batch(whole, self.variance)
         if learned._running_stats is not None:
             learned._running_stats = whole.close(**_rule(self))
-        learned._warn_of_unobserved(learned._running_stats)
+        learned._warn_of_unobserved()
         self._become(learned)
         return self
 
-    def partial_fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None
-    ) -> DaskBatchNorm1dTransformer:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from one mini-batch: all of X, one step of the rule.
 
         Parameters
@@ -250,7 +248,7 @@ chunktype=numpy.ndarray>
                 batch, **_rule(self), bias_correction=self.bias_correction
             )
         if is_first:
-            learned._warn_of_unobserved(learned._running_stats)
+            learned._warn_of_unobserved()
             self._become(learned)
         else:
             self._running_stats = learned._running_stats
@@ -288,16 +286,21 @@ chunktype=numpy.ndarray>
         Returns
         -------
         BatchNorm1dTransformer
-            With the same parameters and a copy of the state of now.
+            With the same parameters and a copy of the state of now, without
+            callbacks.
         """
+        plain = shallow_copy(self)
+        if callbacks_of(plain):
+            plain.set_callbacks()  # which may not bear to be copied
         local = BatchNorm1dTransformer()
-        local.__dict__ = deepcopy(vars(self).copy())
+        # As in a pickle: without the mini-batch that backward would need.
+        local.__setstate__(deepcopy(plain.__getstate__()))
         return local
 
     def _validate_example(self, X: Any, sample_weight: Any, *, reset: bool) -> None:
         """Check all that can be told of X, and of the weight, without computing."""
         weight: Any = sample_weight if isinstance(sample_weight, Real) else None
-        self._validate(_example_of(X), weight, reset=reset)
+        self._validate(_example_of(X), weight, "fit", reset=reset)
 
     def _learn(self, X: Any, sample_weight: Any, batch_size: int | None) -> OpenStretch:
         """Learn from the chunks of a validated X, and join what they say."""
@@ -377,7 +380,7 @@ def _learn_chunk(
     if not (chunk.shape[0] and is_there):
         part = OpenStretch.of_nothing(checker.n_features_in_)
     else:
-        X, weight = checker._validate(chunk, sample_weight, reset=False)
+        X, weight = checker._validate(chunk, sample_weight, "fit", reset=False)
         part = OpenStretch.of_rows(
             X.tocsr() if sparse.issparse(X) else X,
             weight,
@@ -491,7 +494,7 @@ def _example_of(X: Any) -> Any:
     """Two rows of zeros, of the kind that X is."""
     if isinstance(X, da.Array):
         return _example_of_array(X)
-    if not (hasattr(X, "map_partitions") and getattr(X, "ndim", None) == 2):
+    if getattr(getattr(X, "_meta", None), "ndim", None) != 2:
         raise ValueError(
             f"X is a dask {type(X).__name__}; expected a dask array or DataFrame."
         )
@@ -540,6 +543,7 @@ def _aligned(sample_weight: Any, X: Any) -> Any:
                 "as X is: pass a dask array or Series with the chunks of X, or call "
                 "X.compute_chunk_sizes()."
             )
+        refuse_mask("sample_weight", sample_weight, MASKED_WEIGHT)
         sample_weight = da.from_array(np.asarray(sample_weight))
     if sample_weight.ndim != 1:
         raise ValueError(

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 
-from sk_batchnorm._compat import Interval, check_arguments
-from sk_batchnorm._kernels.numpy import Floats
+from sk_batchnorm._compat import Interval, check_arguments, to_numpy
+from sk_batchnorm._kernels.numpy import Floats, refuse_infinity
 from sk_batchnorm._moments import Moments, moments
 from sk_batchnorm._normalize import normalize, output_dtype, scale_of
 from sk_batchnorm._running_stats import RunningStats
@@ -71,8 +71,11 @@ or None
     ValueError
         If a shape or a value is not what it must be: X contains infinity, or NaN
         in training mode, or has fewer than two values of a feature to train with;
-        or only one of the running statistics is given, or neither in eval mode.
+        or only one of the running statistics is given, or neither in eval mode;
+        or one of them would overflow its dtype.
         The running statistics are then as they were.
+    TypeError
+        If X is sparse, or an array of another namespace than NumPy's.
     InvalidParameterError
         If training, momentum or eps is of a wrong type or out of range.
 
@@ -118,13 +121,13 @@ or None
             stats = stats.step(
                 batch, momentum=momentum, variance="within", bias_correction=False
             )
+            new_mean = _rounded("running_mean", stats.mean, running_mean)
+            new_var = _rounded("running_var", stats.var, running_var)
     Y: NDArray[np.floating] = normalize(
         data, mean, scale_of(var, eps, weight), bias, copy=True
     )
     if training and stats is not None:
-        with np.errstate(all="ignore"):  # both or none, also where warnings are errors
-            for old, new in ((running_mean, stats.mean), (running_var, stats.var)):
-                np.copyto(cast(Any, old), new, casting="same_kind")
+        cast(Any, running_mean)[:], cast(Any, running_var)[:] = new_mean, new_var
     return Y
 
 
@@ -136,7 +139,7 @@ def batch_norm_backward(
     weight: ArrayLike | None = None,
     training: bool = False,
     eps: float = 1e-5,
-) -> Gradients:
+) -> tuple[NDArray[np.floating], NDArray[np.float64], NDArray[np.float64]]:
     """Gradients of :func:`batch_norm`.
 
     Parameters
@@ -159,6 +162,8 @@ def batch_norm_backward(
     ValueError
         As :func:`batch_norm`, or if grad_output has another shape than X, or
         contains NaN or infinity.
+    TypeError
+        As :func:`batch_norm`.
     InvalidParameterError
         If training or eps is of a wrong type or out of range.
 
@@ -201,6 +206,7 @@ def batch_norm_backward(
     else:
         stats = _checked_stats(running_mean, running_var, n_features)
         mean, var = stats.mean, stats.var
+        refuse_infinity(data)
     inverse_std = scale_of(var, eps, None)
     return gradients(grad, data, mean, inverse_std, weight, training=training)
 
@@ -295,23 +301,33 @@ def checked_gradient(grad_output: ArrayLike, shape: tuple[int, ...]) -> Floats:
         # check_array would take longer than the gradient of a small mini-batch.
         grad = grad_output
     else:
+        refuse_mask("grad_output", grad_output, "Fill it: grad_output.filled(0).")
         grad = check_array(
-            grad_output,
+            to_numpy(grad_output),
             dtype=np.float64,
             allow_nd=True,
             ensure_2d=False,
             ensure_all_finite=False,
+            ensure_min_samples=0,
             input_name="grad_output",
         )
-    if not np.isfinite(grad).all():
-        kind = "NaN" if np.isnan(grad).any() else "infinity"
-        raise ValueError(f"grad_output contains {kind}.")
     if grad.shape != shape:
         raise ValueError(
             f"grad_output has shape {grad.shape}, but the X that it is the gradient "
             f"for has shape {shape}."
         )
+    if not np.isfinite(grad).all():
+        kind = "NaN" if np.isnan(grad).any() else "infinity"
+        raise ValueError(f"grad_output contains {kind}.")
     return grad
+
+
+def refuse_mask(name: str, values: Any, instead: str) -> None:
+    """Refuse a masked array, and say what to do instead."""
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} is a masked array, whose mask would be lost. {instead}"
+        )
 
 
 _CONSTRAINTS: dict[str, list[Any]] = {
@@ -322,7 +338,13 @@ _CONSTRAINTS: dict[str, list[Any]] = {
 
 
 def _checked_data(X: ArrayLike) -> NDArray[Any]:
+    refuse_mask("X", X, "Fill it: X.filled(value).")
     data: NDArray[Any] = check_array(X, ensure_all_finite=False, allow_nd=True)
+    if not isinstance(data, np.ndarray):
+        raise TypeError(
+            "batch_norm and its gradient take NumPy arrays, and the transformer's "
+            f"partial_fit and transform arrays of other namespaces too; got {type(X)}."
+        )
     if data.ndim > 3 or not data.size or data.dtype.kind not in "biuf":
         raise ValueError(
             f"X must hold real numbers in 2 or 3 dimensions; got dtype {data.dtype} "
@@ -337,7 +359,7 @@ def _checked_vector(
     if values is None:
         return None
     vector: Floats = check_array(
-        values, ensure_2d=False, dtype=np.float64, input_name=name
+        to_numpy(values), ensure_2d=False, dtype=np.float64, input_name=name
     )
     if vector.shape != (n_features,):
         raise ValueError(
@@ -357,6 +379,18 @@ def _check_writeable(**arrays: Any) -> None:
                 f"{name} is updated in place: it must be a writeable array of "
                 f"floating-point numbers; got {array!r}."
             )
+
+
+def _rounded(name: str, values: Floats, array: Any) -> NDArray[np.floating]:
+    """``values`` in the dtype of the array that they go to."""
+    with np.errstate(all="ignore"):
+        rounded: NDArray[np.floating] = values.astype(array.dtype)
+    if not np.isfinite(rounded).all():
+        raise ValueError(
+            f"{name} would have a number too large for {array.dtype}. Pass arrays of "
+            "float64, or scale X down before it gets here."
+        )
+    return rounded
 
 
 def _checked_stats(

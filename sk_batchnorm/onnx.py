@@ -101,8 +101,8 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     model, opset = operator.raw_operator, container.target_opset
     _, stats, weight, bias = model._with_state(lambda: None)
     n_features = model.n_features_in_
-    weight = np.ones(n_features) if weight is None else np.asarray(weight, dtype=float)
-    bias = np.zeros(n_features) if bias is None else np.asarray(bias, dtype=float)
+    weight = np.ones(n_features) if weight is None else weight
+    bias = np.zeros(n_features) if bias is None else bias
     out = _dtype(operator.outputs[0])
     if stats is None:
         dtype = _DOUBLE

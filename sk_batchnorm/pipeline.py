@@ -9,7 +9,7 @@ from copy import deepcopy
 from functools import lru_cache, update_wrapper
 from inspect import signature
 from types import MethodType
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from numpy.typing import ArrayLike
 from sklearn import get_config
@@ -19,6 +19,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import UNUSED, MetadataRouter, process_routing
 
 from sk_batchnorm._compat import (
+    callbacks_of,
     check_parameters,
     check_steps,
     metadata_for_step,
@@ -26,6 +27,8 @@ from sk_batchnorm._compat import (
 )
 
 __all__ = ["StreamingPipeline", "make_streaming_pipeline"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class _IfStepsStream:
@@ -48,6 +51,11 @@ class _IfStepsStream:
         with suppress(TypeError, ValueError):
             _check_steps_stream(instance)
         return MethodType(self.method, instance)
+
+
+def _if_steps_stream(method: Method) -> Method:
+    # To editors it has the signature of the method, which a descriptor would hide.
+    return cast(Method, _IfStepsStream(method))
 
 
 class StreamingPipeline(Pipeline):
@@ -134,13 +142,17 @@ class StreamingPipeline(Pipeline):
     array([False,  True])
     """
 
+    if TYPE_CHECKING:
+        # Which Pipeline does not annotate: a step, or a pipeline of several.
+        def __getitem__(self, ind: int | str | slice) -> Any: ...
+
     # classes and sample_weight are the steps' to ask for.
     __metadata_request__partial_fit: ClassVar[dict[str, str]] = {
         "classes": UNUSED,
         "sample_weight": UNUSED,
     }
 
-    @_IfStepsStream
+    @_if_steps_stream
     def partial_fit(
         self,
         X: Any,
@@ -148,7 +160,7 @@ class StreamingPipeline(Pipeline):
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         **params: Any,
-    ) -> StreamingPipeline:
+    ) -> Self:
         """Learn from one mini-batch, step by step, in all steps or in none.
 
         Without metadata routing, `classes`, `sample_weight` and any other
@@ -203,7 +215,9 @@ class StreamingPipeline(Pipeline):
         params |= {name: value for name, value in asked.items() if value is not None}
 
         steps = list(_with_nested(self))
-        copies = {id(step): step for step in steps if _is_frozen(step)}
+        kept = [step for step in steps if _is_frozen(step)]
+        kept += [callback for step in steps for callback in callbacks_of(step)]
+        copies = {id(each): each for each in kept}
         learned = shallow_copy(self)
         learned.steps = [(name, _copy(name, step, copies)) for name, step in self.steps]
         learned._learn(X, y, params)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,9 +20,7 @@ from sk_batchnorm._transformer import BatchNorm1dTransformer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    Features = int | str | Iterable[int | str] | None
-    Style = dict[str, Any] | None
+    from matplotlib.figure import Figure
 
 __all__ = ["RunningStatsDisplay"]
 
@@ -98,8 +96,8 @@ class RunningStatsDisplay:
     ((40, 2), (1, 2))
     """
 
-    figure_: Any
-    bounding_ax_: Any
+    figure_: Figure | Any  # Any: a SubFigure, for those who drew into one
+    bounding_ax_: Axes | None
     axes_: NDArray[np.object_]
     errorbars_: NDArray[np.object_]
     lines_: NDArray[np.object_]
@@ -108,10 +106,10 @@ class RunningStatsDisplay:
     def __init__(
         self,
         *,
-        batch_mean: Floats,
-        batch_std: Floats,
-        running_mean: Floats,
-        running_std: Floats,
+        batch_mean: NDArray[np.float64],
+        batch_std: NDArray[np.float64],
+        running_mean: NDArray[np.float64],
+        running_std: NDArray[np.float64],
         bounds: NDArray[np.int64],
         feature_names: Sequence[str],
     ) -> None:
@@ -128,13 +126,13 @@ class RunningStatsDisplay:
         transformer: BatchNorm1dTransformer,
         X: Any,
         *,
-        features: Features = None,
+        features: int | str | Iterable[int | str] | None = None,
         ax: Axes | ArrayLike | None = None,
         n_cols: int = 2,
-        line_kw: Style = None,
-        fill_between_kw: Style = None,
-        errorbar_kw: Style = None,
-    ) -> RunningStatsDisplay:
+        line_kw: dict[str, Any] | None = None,
+        fill_between_kw: dict[str, Any] | None = None,
+        errorbar_kw: dict[str, Any] | None = None,
+    ) -> Self:
         """Stream X through a clone of a transformer and draw what it learns.
 
         X is cut, in order, into the mini-batches of
@@ -201,10 +199,10 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         ax: Axes | ArrayLike | None = None,
         *,
         n_cols: int = 2,
-        line_kw: Style = None,
-        fill_between_kw: Style = None,
-        errorbar_kw: Style = None,
-    ) -> RunningStatsDisplay:
+        line_kw: dict[str, Any] | None = None,
+        fill_between_kw: dict[str, Any] | None = None,
+        errorbar_kw: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw the display.
 
         Parameters
@@ -272,9 +270,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         self,
         ax: Axes,
         feature: int,
-        line_kw: Style,
-        fill_between_kw: Style,
-        errorbar_kw: Style,
+        line_kw: dict[str, Any] | None,
+        fill_between_kw: dict[str, Any] | None,
+        errorbar_kw: dict[str, Any] | None,
     ) -> tuple[Any, Any, Any]:
         """Draw one feature; the mini-batches lie behind."""
         import matplotlib as mpl
@@ -328,7 +326,7 @@ def _check_matplotlib(caller: str) -> None:
 def _stream(
     transformer: BatchNorm1dTransformer,
     X: Any,
-    features: Features,
+    features: int | str | Iterable[int | str] | None,
 ) -> dict[str, Any]:
     """The numbers of a display."""
     if not isinstance(transformer, BatchNorm1dTransformer):
@@ -376,7 +374,7 @@ def _steps(
     running = RunningStats.start(X.shape[1])
     for start, stop in pairwise(bounds):
         batch = RunningStats.of(
-            moments(X[start:stop], n_jobs=learner.n_jobs), learner.variance
+            moments(X[start:stop, ...], n_jobs=learner.n_jobs), learner.variance
         )
         running = running.then(
             batch,
@@ -393,7 +391,9 @@ def _steps(
         )
 
 
-def _indices(features: Features, names: list[str]) -> list[int]:
+def _indices(
+    features: int | str | Iterable[int | str] | None, names: list[str]
+) -> list[int]:
     """Indices of the features to draw."""
     if features is None:
         return list(range(len(names)))[:_FEATURES_BY_DEFAULT]
@@ -477,7 +477,9 @@ def _is_lowest(axes: Any, cell: tuple[int, ...]) -> bool:
     return not below or below[0] == len(axes) or axes[below] is None
 
 
-def _style(default: dict[str, Any], own: Style, artist: Any) -> dict[str, Any]:
+def _style(
+    default: dict[str, Any], own: dict[str, Any] | None, artist: Any
+) -> dict[str, Any]:
     """Keywords in which those of the caller win, under any alias such as `lw`."""
     from matplotlib.cbook import normalize_kwargs
 

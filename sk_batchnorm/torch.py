@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sk_batchnorm._compat import check_parameters
 from sk_batchnorm._running_stats import averaging_factor
 from sk_batchnorm._transformer import BatchNorm1dTransformer
 
@@ -120,6 +121,10 @@ def to_torch(
     ------
     NotFittedError
         If the transformer is not fitted.
+    TypeError
+        If transformer is of another kind.
+    InvalidParameterError
+        If a parameter of the transformer is out of range.
     ValueError
         If the layer's outputs, now or after more training, would not be the
         transformer's, since PyTorch has no such setting; or if a number of the state
@@ -141,6 +146,12 @@ def to_torch(
     >>> bn.transform([[7.0]]).tolist()
     [[2.0]]
     """
+    if not isinstance(transformer, BatchNorm1dTransformer):
+        raise TypeError(
+            "to_torch takes a BatchNorm1dTransformer; got "
+            f"{type(transformer).__name__}."
+        )
+    check_parameters(transformer)
     state = transformer.state_dict()
     _refuse_what_pytorch_lacks(transformer, state)
     layer = torch.nn.BatchNorm1d(
@@ -161,6 +172,12 @@ def to_torch(
             raise ValueError(
                 f"{key} has a number too large for {value.dtype}. Pass a larger dtype."
             )
+    if layer.running_var is not None and not (layer.running_var + layer.eps).all():
+        raise ValueError(
+            "PyTorch would divide a feature by 0: its variance plus eps="
+            f"{layer.eps:g} is 0 in {layer.running_var.dtype}. Set eps to a larger "
+            "number first."
+        )
     return layer
 
 
@@ -175,11 +192,6 @@ def _refuse_what_pytorch_lacks(
         )
     if mean is None:
         return
-    if bn.eps == 0 and not state["running_var"].all():
-        raise ValueError(
-            "With eps=0, PyTorch divides a feature of zero variance by 0, where this "
-            "transformer divides by 1. Set eps to a small number first."
-        )
     hint = "To go on by PyTorch's rule from here, call set_params({}) first."
     if bn.variance == "total" and bn.momentum != 0:
         raise ValueError(

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import sys
+from subprocess import run
 
 import numpy as np
 import pytest
@@ -209,6 +211,36 @@ def test_without_dispatch_tensors_are_numpy_arrays():
         bn.fit(tensor)
     assert type(bn.transform(tensor)) is np.ndarray
     assert_allclose(bn.transform(tensor), bn.transform(X))
+
+
+def test_without_scipys_switch_tensors_are_numpy_arrays():
+    pytest.importorskip("torch")
+    code = (
+        "import numpy as np, torch\n"
+        "from sk_batchnorm import BatchNorm1dTransformer\n"
+        "X = np.arange(6.0).reshape(3, 2)\n"
+        "bn = BatchNorm1dTransformer(weight_init=torch.tensor([2.0, 3.0]))\n"
+        "bn.fit(X, sample_weight=torch.tensor([1.0, 2.0, 1.0]))\n"
+        "expected = bn.transform(X)\n"
+        "bn.weight_ = torch.tensor([2.0, 3.0])\n"
+        "assert type(bn.weight_) is torch.Tensor\n"
+        "assert np.array_equal(bn.transform(X), expected)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "SCIPY_ARRAY_API"}
+    run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_training_goes_on_without_dispatch(xp):
+    with config_context(array_api_dispatch=True):
+        bn = BatchNorm1dTransformer(weight_init=2.0).fit(xp.asarray(X))
+    here = BatchNorm1dTransformer(weight_init=2.0).fit(X)
+    assert_allclose(bn.forward(X), here.forward(X))
+    assert_allclose(bn.backward(X**2), here.backward(X**2))
+    with config_context(array_api_dispatch=True):
+        bn.weight_ -= 0.1 * bn.weight_grad_  # both where the state is
+        bn.bias_ -= 0.1 * bn.bias_grad_
+    assert namespace_of(bn.weight_) == namespace_of(bn.running_mean_)
+    assert_allclose(to_numpy(bn.weight_), 2 - 0.1 * here.weight_grad_)
 
 
 def test_a_checkpoint_is_loaded_where_the_transformer_is(xp):

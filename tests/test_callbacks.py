@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -118,6 +119,41 @@ def test_partial_fit_is_one_task():
         assert_array_equal(diary.fitted[-1].running_var_, plain.running_var_)
     hooks = ["setup", "begin", "end", "teardown"]
     assert diary.lines == [f"{hook} partial_fit" for hook in hooks] * 2
+
+
+@needs_callbacks
+def test_partial_fit_comes_between_forward_and_backward():
+    bn, plain = BatchNorm1dTransformer(), BatchNorm1dTransformer()
+    bn.set_callbacks(Diary())
+    for each in (bn, plain):
+        each.forward(X)
+        each.partial_fit(X[:50])
+    assert_array_equal(bn.backward(X), plain.backward(X))
+
+
+@needs_callbacks
+def test_partial_fit_of_a_subclass_is_called_once():
+    class OfLogarithms(BatchNorm1dTransformer):
+        def partial_fit(self, X, y=None, sample_weight=None):
+            return super().partial_fit(np.log(X), y, sample_weight)
+
+    bn = OfLogarithms(momentum=1).set_callbacks(Diary()).partial_fit(np.abs(X))
+    assert_allclose(bn.running_mean_, np.log(np.abs(X)).mean(axis=0), rtol=1e-12)
+
+
+@needs_callbacks
+def test_tasks_carry_rows_of_other_namespaces():
+    xp = pytest.importorskip("array_api_strict")
+
+    class Rows(Diary):
+        def on_fit_task_begin(self, estimator, context, *, X, y, metadata):
+            self.rows = X
+
+    rows = Rows()
+    with config_context(array_api_dispatch=True):
+        bn = BatchNorm1dTransformer(batch_size=60).set_callbacks(rows)
+        bn.fit(xp.asarray(X))
+        assert xp.all(rows.rows == xp.asarray(X[60:]))
 
 
 @needs_callbacks

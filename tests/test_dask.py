@@ -446,6 +446,7 @@ def test_what_can_be_told_without_computing_is_told_at_once():
         (X[:, :, None, None], "Found array with dim 4"),
         (X.astype(complex), "Complex data not supported"),
         (from_sequence([1.0]), "X is a dask Bag"),
+        (dask.delayed(np.ones)((100, 3)), "X is a dask Delayed"),
         (dd.from_dask_array(good)[0], "X is a dask Series"),
         (
             dd.from_pandas(pd.DataFrame({"a": [1.0], "b": ["x"]}), npartitions=1),
@@ -460,6 +461,7 @@ def test_what_can_be_told_without_computing_is_told_at_once():
         (np.ones(99), "inconsistent numbers of samples"),
         (np.ones((100, 2)), "must be 1D array or scalar, got 2D"),
         (da.ones(99), "inconsistent numbers of samples"),
+        (np.ma.masked_less(np.arange(100), 5), r"filled\(0\)"),
     ]:
         with pytest.raises(ValueError, match=message):
             bn.fit(X, sample_weight=weight)
@@ -495,6 +497,27 @@ def test_what_a_chunk_tells_leaves_the_state_as_it_was():
     assert bits(bn) == before
 
 
+@pytest.mark.skipif(
+    not hasattr(DaskBatchNorm1dTransformer, "set_callbacks"),
+    reason="scikit-learn 1.9 brought callbacks",
+)
+def test_callbacks_need_not_bear_to_be_copied():
+    class Locked:
+        def __init__(self):
+            self.lock = threading.Lock()
+
+        def setup(self, estimator, context): ...
+        def teardown(self, estimator, context): ...
+        def on_fit_task_begin(self, estimator, context, *, X, y, metadata): ...
+        def on_fit_task_end(self, estimator, context, *, X, fitted_estimator): ...
+
+    X = random_rows(100)
+    chunks = da.from_array(X, chunks=(50, 3))
+    bn = DaskBatchNorm1dTransformer(batch_size=50).set_callbacks(Locked()).fit(chunks)
+    expected = BatchNorm1dTransformer(batch_size=50).fit(X).transform(X)
+    assert_allclose(bn.transform(chunks), expected, rtol=1e-12, atol=1e-12)
+
+
 # A plain transformer
 
 
@@ -512,6 +535,10 @@ def test_to_local_hands_out_a_plain_transformer():
     local.weight_[:] = 5.0
     assert bits(bn) == before
     assert not hasattr(DaskBatchNorm1dTransformer().to_local(), "running_mean_")
+    bn.forward(X)
+    with pytest.raises(ValueError, match="needs a forward before it"):
+        bn.to_local().backward(X)
+    bn.backward(X)
 
 
 def test_data_in_memory_are_learned_from_as_ever():
@@ -591,15 +618,16 @@ def test_a_worker_killed_in_mid_fit_loses_nothing(cluster, tmp_path):
     victim = min(cluster.run(os.getpid).values())
     learning.start()
     while len(list(tmp_path.iterdir())) < 10:
+        assert learning.is_alive(), "it raised"
         time.sleep(0.005)
     os.kill(victim, signal.SIGKILL)
     assert learning.is_alive()
-    learning.join(timeout=60)
+    learning.join(timeout=300)
     assert len(list(tmp_path.iterdir())) > 40  # some chunks were learned again
     here = DaskBatchNorm1dTransformer(batch_size=10)
     here.fit(da.from_array(X, chunks=(20, 3)))
     assert bits(bn) == bits(here)
-    cluster.wait_for_workers(2, timeout=60)
+    cluster.wait_for_workers(2, timeout=300)
 
 
 def test_a_task_that_kills_its_workers_is_an_error_and_leaves_the_state(cluster):
@@ -618,7 +646,7 @@ def test_a_task_that_kills_its_workers_is_an_error_and_leaves_the_state(cluster)
         bn.fit(X.map_blocks(die, meta=np.empty((0, 3))))
     assert bits(bn) == before
     cluster.run_on_scheduler(allow, 3)
-    cluster.wait_for_workers(2, timeout=60)
+    cluster.wait_for_workers(2, timeout=300)
     assert bits(bn.fit(X)) == before
 
 

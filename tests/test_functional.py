@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 
 import joblib
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -349,6 +351,15 @@ def test_evaluation_and_learning_come_between():
     assert_array_equal(bn.backward(GRAD), expected.backward(GRAD))
 
 
+def test_what_starts_anew_forgets_the_gradients():
+    for start in ("fit", "reset_parameters"):
+        bn, _ = fitted()
+        bn.backward(GRAD)
+        bn.fit(X[:, :2]) if start == "fit" else bn.reset_parameters()
+        assert not hasattr(bn, "weight_grad_")
+        assert not hasattr(bn, "bias_grad_")
+
+
 @pytest.mark.parametrize(
     "copied",
     [
@@ -414,6 +425,23 @@ def test_a_sparse_gradient():
     with pytest.raises(TypeError, match="for grad_output"):
         bn.backward(sparse.csr_array(GRAD))
     assert bn.backward(GRAD).shape == X.shape
+
+
+@pytest.mark.parametrize(
+    ("grad", "message"),
+    [
+        (np.ma.masked_greater(GRAD, 0), r"grad_output is a masked array.*filled\(0\)"),
+        (None, r"grad_output has shape \(\)"),
+        (1.0, r"grad_output has shape \(\)"),
+    ],
+    ids=["masked", "None", "scalar"],
+)
+def test_what_is_no_gradient_changes_nothing(grad, message):
+    bn, _ = fitted()
+    before = everything(bn)
+    with pytest.raises(ValueError, match=message):
+        bn.backward(grad)
+    assert everything(bn) == before
 
 
 def test_backward_needs_a_forward_for_itself():
@@ -488,6 +516,7 @@ STATS = {"running_mean": np.zeros(4), "running_var": np.ones(4)}
         ({"X": X.astype(complex)}, "[Cc]omplex"),
         ({"X": X[0]}, "Expected 2D array"),
         ({"X": np.zeros((3, 4, 0))}, "2 or 3 dimensions"),
+        ({"X": np.ma.masked_greater(X, 2)}, "X is a masked array"),
         ({"weight": np.ones(3)}, r"weight has shape \(3,\), but X has 4 features"),
         ({"bias": np.full(4, np.nan)}, "bias contains NaN"),
         ({"running_mean": None}, "must both be given"),
@@ -505,6 +534,34 @@ def test_bad_arguments_of_batch_norm_change_nothing(change, message):
         batch_norm(**arguments, training=True)
     for key, array in stats.items():
         assert_array_equal(array, STATS[key])
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e40])  # the variance overflows, or both
+def test_statistics_beyond_their_dtype_change_nothing(scale):
+    mean, var = np.zeros(4, dtype=np.float32), np.ones(4, dtype=np.float32)
+    with pytest.raises(ValueError, match="number too large for float32"):
+        batch_norm(scale * X, mean, var, training=True)
+    assert_array_equal(mean, 0)
+    assert_array_equal(var, 1)
+
+
+def test_the_gradient_refuses_infinity_in_eval_mode_too():
+    for function in (batch_norm, partial(batch_norm_backward, GRAD)):
+        with pytest.raises(ValueError, match="X contains infinity"):
+            function(INF, np.zeros(4), np.ones(4))
+
+
+def test_tensors_under_dispatch():
+    torch = pytest.importorskip("torch")
+    expected = batch_norm_backward(GRAD, X, None, None, np.arange(4.0), training=True)
+    with config_context(array_api_dispatch=True):
+        with pytest.raises(TypeError, match="batch_norm and its gradient take NumPy"):
+            batch_norm(torch.tensor(X), None, None, training=True)
+        grads = batch_norm_backward(
+            torch.tensor(GRAD), X, None, None, torch.arange(4.0), training=True
+        )
+    for actual, grad in zip(grads, expected, strict=True):
+        assert_array_equal(actual, grad)
 
 
 def test_a_mean_beyond_float64_changes_nothing():

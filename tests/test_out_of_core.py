@@ -201,6 +201,15 @@ def test_what_was_lost_is_learned_again(data, expected, stopped, n_damaged, caps
     ]
 
 
+def test_a_damaged_checkpoint_is_not_one_of_those_kept(stopped):
+    newest, before = recipe.whole_names(stopped)
+    newest.write_bytes(b"")
+    number = recipe.load(stopped)["n_batches"]
+    recipe.save(stopped, number + 1, {"n_batches": number + 1})
+    names = [path.name for path in recipe.whole_names(stopped)]
+    assert names == [f"checkpoint-{number + 1:09d}", before.name]
+
+
 def test_a_full_disk(data, expected, stopped):
     resource = pytest.importorskip("resource")
     before = {path: path.read_bytes() for path in stopped.iterdir()}

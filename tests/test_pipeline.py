@@ -384,6 +384,39 @@ def test_a_step_that_cannot_be_copied_is_an_error_before_anything_has_learned():
 # What each step does
 
 
+class Counter:
+    """A callback that counts the mini-batches."""
+
+    number = 0
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context, *, X, y, metadata):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, X, fitted_estimator):
+        self.number += 1
+
+
+@pytest.mark.skipif(
+    not hasattr(BatchNorm1dTransformer, "set_callbacks"),
+    reason="scikit-learn 1.9 brought callbacks",
+)
+def test_callbacks_of_the_steps_are_called_not_copied():
+    counter = Counter()
+    bn = BatchNorm1dTransformer().set_callbacks(counter)
+    pipe = make_streaming_pipeline(
+        make_streaming_pipeline(bn), SGDClassifier(random_state=0)
+    )
+    for _ in range(3):
+        pipe.partial_fit(*minibatch(0), classes=CLASSES)
+    assert counter.number == 3
+
+
 def test_frozen_steps_are_left_alone():
     X, y = minibatch(0)
     scaler = StandardScaler().fit(X_OLD)  # has a partial_fit

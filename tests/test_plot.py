@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from sklearn import config_context
 from sklearn.pipeline import make_pipeline
 
 from sk_batchnorm import BatchNorm1dTransformer
@@ -136,6 +137,13 @@ def test_sparse_is_as_dense(make):
     bn = BatchNorm1dTransformer(batch_size=10, with_mean=False)
     # Zeros are counted, not summed.
     assert_same_numbers(draw(bn, make(data)), draw(bn, data), rtol=1e-12)
+
+
+def test_other_namespaces_are_as_numpy():
+    xp = pytest.importorskip("array_api_strict")
+    with config_context(array_api_dispatch=True):
+        display = draw(BN, xp.asarray(X))
+    assert_same_numbers(display, draw(BN, X), rtol=1e-12)
 
 
 def test_a_channel_of_three_dimensions_is_a_feature():

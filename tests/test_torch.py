@@ -13,8 +13,10 @@ from sklearn.datasets import load_wine
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sk_batchnorm import BatchNorm1dTransformer
+from sk_batchnorm._compat import InvalidParameterError
 
 torch = pytest.importorskip("torch")
 
@@ -241,6 +243,16 @@ def test_what_is_no_layer():
         from_torch(layer)
 
 
+def test_what_is_no_transformer():
+    for other in (StandardScaler().fit(X), torch.nn.BatchNorm1d(3)):
+        with pytest.raises(TypeError, match=f"got {type(other).__name__}"):
+            to_torch(other)
+    for change in ({"momentum": 7.0}, {"eps": -1.0}):
+        bn = BatchNorm1dTransformer().fit(X).set_params(**change)
+        with pytest.raises(InvalidParameterError, match=next(iter(change))):
+            to_torch(bn)
+
+
 def test_unfitted():
     with pytest.raises(NotFittedError):
         to_torch(BatchNorm1dTransformer())
@@ -297,8 +309,13 @@ def test_a_correction_that_has_faded_is_no_error():
 
 def test_zero_variance_without_eps():
     constant = np.ones((4, 3))
-    with pytest.raises(ValueError, match="divides a feature of zero variance by 0"):
+    with pytest.raises(ValueError, match="would divide a feature by 0"):
         to_torch(BatchNorm1dTransformer(eps=0).fit(constant))
+    # float32 has no such small numbers.
+    tiny = BatchNorm1dTransformer(eps=1e-60).fit(constant)
+    with pytest.raises(ValueError, match=r"eps=1e-60 is 0 in torch\.float32"):
+        to_torch(tiny)
+    to_torch(tiny, dtype=torch.float64)
     to_torch(BatchNorm1dTransformer(eps=0).fit(X))
 
 

@@ -233,6 +233,19 @@ def test_weight_and_bias_start_where_they_are_told():
     assert_array_equal(given, 1.0)
 
 
+@pytest.mark.parametrize("kind", [list, tuple, pd.Series])
+def test_weight_and_bias_may_be_assigned_as_any_array_like(kind):
+    data = np.tile(X, (100, 1))  # larger than what is looked at closely
+    expected = BatchNorm1dTransformer().fit(data)
+    bn = BatchNorm1dTransformer().fit(data)
+    expected.weight_ = expected.bias_ = np.array([2.0, 3.0, 4.0])
+    bn.weight_ = bn.bias_ = kind([2, 3, 4])
+    for method in ("transform", "inverse_transform", "forward"):
+        assert_array_equal(getattr(bn, method)(data), getattr(expected, method)(data))
+    for key, value in bn.state_dict().items():
+        assert_array_equal(value, expected.state_dict()[key])
+
+
 def test_affine_false_is_the_affine_map_of_weight_one_and_bias_zero():
     assert_array_equal(
         BatchNorm1dTransformer(affine=False).fit_transform(X),

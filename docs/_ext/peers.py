@@ -21,6 +21,7 @@ PAGES = {
     ),
 }
 API = {
+    "sklearn.model_selection.TimeSeriesSplit",
     "sklearn.pipeline.Pipeline",
     "sklearn.preprocessing.StandardScaler",
     "sklearn.set_config",

@@ -1,0 +1,220 @@
+"""What is installed: its metadata, what it imports, its signatures and its types."""
+
+import ast
+import inspect
+import pydoc
+import re
+import subprocess
+import sys
+import sysconfig
+import typing
+from importlib import import_module
+from importlib.metadata import metadata, requires, version
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+import sk_batchnorm
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(sk_batchnorm.__file__).parent
+MODULES = ["", "functional", "pipeline", "plot", "torch", "onnx", "dask"]
+
+SCRIPT = Path(__file__).with_name("typing_user_script.py")
+spec = spec_from_file_location(SCRIPT.stem, SCRIPT)
+script = module_from_spec(spec)
+spec.loader.exec_module(script)
+
+# Where the example of a door's module is in the user's script, and what it needs.
+NEEDED = {
+    "plot": "matplotlib",
+    "torch_door": "torch",
+    "onnx_door": "skl2onnx",
+    "dask_door": "dask.array",
+}
+
+
+def public_module(name):
+    if name in ("torch", "onnx", "dask"):
+        pytest.importorskip(NEEDED[f"{name}_door"])
+    return import_module(f"sk_batchnorm.{name}".rstrip("."))
+
+
+def public_callables(module):
+    """Functions and classes of a module, and the methods that the classes define."""
+    for name in module.__all__:
+        value = getattr(module, name)
+        if inspect.isclass(value):
+            yield name, value
+            for base in reversed(value.__mro__):
+                for method in vars(base):
+                    function = getattr(value, method)
+                    if is_ours(function) and not method.startswith("_"):
+                        yield f"{name}.{method}", function
+        elif callable(value):
+            yield name, value
+
+
+def is_ours(method):
+    module = getattr(getattr(method, "fget", method), "__module__", None)
+    return str(module).startswith("sk_batchnorm")
+
+
+def signature(value):
+    if inspect.isclass(value) and not is_ours(value.__init__):
+        return inspect.Signature()  # StreamingPipeline's is Pipeline's
+    return inspect.signature(getattr(value, "fget", value))
+
+
+# Metadata
+
+
+def test_pip_brings_three_dependencies():
+    always = [name for name in requires("sk-batchnorm") if "extra ==" not in name]
+    names = {re.match(r"[\w-]+", name)[0] for name in always}
+    assert names == {"numpy", "scipy", "scikit-learn"}
+
+
+def test_version_is_that_of_the_package():
+    assert version("sk-batchnorm") == sk_batchnorm.__version__
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert set(re.findall(r"^version: (.+)$", citation, re.M)) <= {
+        sk_batchnorm.__version__
+    }
+
+
+def test_metadata_are_complete():
+    told = metadata("sk-batchnorm")
+    assert told["License-Expression"] == "BSD-3-Clause"
+    assert told["Requires-Python"] == ">=3.11"
+    assert told["Description-Content-Type"] == "text/markdown"
+    assert told["Summary"]
+    assert "Typing :: Typed" in told.get_all("Classifier")
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_every_extra_is_in_the_readme_or_for_contributors():
+    extras = set(metadata("sk-batchnorm").get_all("Provides-Extra"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`sk-batchnorm\[(\w+)\]`", readme))
+    assert named | {"test", "docs", "dev"} == extras
+
+
+def test_every_door_names_its_extra():
+    extras = set(metadata("sk-batchnorm").get_all("Provides-Extra"))
+    named = {
+        extra
+        for path in PACKAGE.rglob("*.py")
+        for extra in re.findall(r"sk-batchnorm\[(\w+)\]", path.read_text("utf-8"))
+    }
+    assert {"dask", "fast", "onnx", "plot", "torch"} <= named <= extras
+
+
+# Import
+
+
+def test_import_brings_nothing_that_scikit_learn_does_not():
+    code = """
+import sys
+import sklearn.pipeline, sklearn.preprocessing
+before = {name.partition(".")[0] for name in sys.modules}
+import sk_batchnorm
+print({name.partition(".")[0] for name in sys.modules} - before)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert ast.literal_eval(result.stdout) - sys.stdlib_module_names == {"sk_batchnorm"}
+
+
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="a Python with a GIL"
+)
+def test_import_does_not_bring_the_gil_back():
+    code = "import sys, sk_batchnorm; print(sys._is_gil_enabled())"
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
+    )
+    assert result.stdout == "False\n", result.stderr
+
+
+# Signatures, docstrings and types
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_signatures_are_annotated_and_read_well(name):
+    for path, value in public_callables(public_module(name)):
+        known = signature(value)
+        for parameter in known.parameters.values():
+            if parameter.name not in ("self", "cls"):
+                assert parameter.annotation is not parameter.empty, (path, parameter)
+        if not inspect.isclass(value):
+            assert known.return_annotation is not known.empty, path
+        # Aliases that only the package knows say nothing to its users.
+        assert not re.search("Floats|Count|Gradients", str(known)), (path, known)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_annotations_can_be_resolved(name):
+    if name == "plot":
+        pytest.skip("names matplotlib's types, which it does not import")
+    for _, value in public_callables(public_module(name)):
+        function = value.__init__ if inspect.isclass(value) else value
+        typing.get_type_hints(getattr(function, "fget", function))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_parameter_is_in_the_docstring(name):
+    for path, value in public_callables(public_module(name)):
+        doc = inspect.getdoc(value)
+        assert doc, path
+        assert doc.splitlines()[0].endswith("."), path
+        parameters = set(signature(value).parameters) - {"self", "cls"}
+        # "X, y : array-like" documents two, and so does a list cut by a line's end.
+        heads = re.findall(r"^[*\w][\w*, ]*?(?= :|$)", doc, re.M)
+        documented = {each.strip("* ") for head in heads for each in head.split(",")}
+        assert parameters - documented == set(), path
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_help_shows_the_docstrings(name):
+    module = public_module(name)
+    shown = pydoc.plain(pydoc.render_doc(module))
+    for path, value in public_callables(module):
+        assert inspect.getdoc(value).splitlines()[0] in shown, path
+
+
+# The user's script, which .ci/run has mypy and pyright read
+
+
+def functions_of_script():
+    return [
+        name
+        for name, value in vars(script).items()
+        if inspect.isfunction(value) and value.__module__ == script.__name__
+    ]
+
+
+@pytest.mark.parametrize("name", functions_of_script())
+def test_users_script_runs(name, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    if name in NEEDED:
+        pytest.importorskip(NEEDED[name])
+    getattr(script, name)()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_users_script_names_all_that_is_public(name):
+    tree = ast.parse(SCRIPT.read_text(encoding="utf-8"))
+    named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    named |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    public = {path.split(".")[-1] for path, _ in public_callables(public_module(name))}
+    assert public - named == set()
+
+
+def test_every_module_has_its_tests():
+    apart = {"_compat", "_show_versions", "numba", "numpy"}
+    modules = {path.stem for path in PACKAGE.rglob("*.py")} - {"__init__"} - apart
+    tests = {path.stem for path in Path(__file__).parent.glob("test_*.py")}
+    assert {f"test_{module.strip('_')}" for module in modules} <= tests
