@@ -306,6 +306,8 @@ def test_integers_and_float16():
         assert bn.weight_grad_.dtype == bn.bias_grad_.dtype == np.float64
         bn.forward(X.astype(np.float64))
         assert_close(grad_input, bn.backward(grad), dtype)
+        grads = batch_norm_backward(grad, batch, None, None, training=True)
+        assert [each.dtype for each in grads] == [dtype, "float64", "float64"]
 
 
 def test_a_constant_feature_without_eps():

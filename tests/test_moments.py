@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
@@ -82,10 +82,12 @@ def test_constant_columns_stored_throughout_have_variance_exactly_zero(
 ):
     values = np.array([0.1, 1 / 3, 1e7 + 0.1, -1e300, 5e-324])
     X = sparse.csr_array(np.tile(values, (n_rows, 1))).asformat(format)
-    weight = np.random.default_rng(0).uniform(0.1, 2.0, n_rows) if weighted else None
-    result = moments(X, weight)
-    assert_array_equal(result.mean, values)
-    assert_array_equal(result.squares, 0.0)
+    for seed in range(5 if weighted else 1):
+        # Which sum to another last digit in another order.
+        weight = np.random.default_rng(seed).uniform(0.1, 2.0, n_rows)
+        result = moments(X, weight if weighted else None)
+        assert_array_equal(result.mean, values)
+        assert_array_equal(result.squares, 0.0)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 6))
@@ -102,15 +104,20 @@ def test_integer_weights_are_repeated_rows(seed, n_rows, n_features):
     assert_allclose(weighted.squares, repeated.squares, rtol=1e-12, atol=1e-25)
 
 
-def test_rows_of_weight_zero_are_not_there_however_large():
-    X = np.array([[1.0], [1e300], [3.0], [-1e300]])
+@pytest.mark.parametrize(
+    "kind", [np.asarray, sparse.csr_array, sparse.csc_array, np.atleast_3d]
+)
+@pytest.mark.parametrize("large", [1e300, np.inf])
+def test_rows_of_weight_zero_are_not_there_however_large(kind, large):
+    X = kind(np.array([[1.0], [large], [3.0], [-large]]))
     result = moments(X, np.array([1.0, 0.0, 1.0, 0.0]))
     assert (result.count, result.mean[0], result.squares[0]) == (2.0, 2.0, 2.0)
 
 
-def test_blocks_without_any_weight_are_skipped(monkeypatch):
+@pytest.mark.parametrize("trailing", [(1,), (1, 1)])
+def test_blocks_without_any_weight_are_skipped(monkeypatch, trailing):
     monkeypatch.setattr(kernels, "BLOCK_VALUES", 4)
-    X = np.arange(12.0)[:, None]
+    X = np.arange(12.0).reshape(-1, *trailing)
     weight = np.r_[np.zeros(4), np.ones(4), np.zeros(4)]
     result = moments(X, weight)
     assert (result.count, result.mean[0], result.squares[0]) == (4.0, 5.5, 5.0)
@@ -176,18 +183,22 @@ def test_layout_does_not_matter(order, step):
     assert_allclose(actual.squares, expected.squares, rtol=1e-13)
 
 
+@pytest.mark.parametrize("block_values", [kernels.BLOCK_VALUES, 4])
+@example(40, 2, 0)
 @given(
     n_samples=st.integers(2, 100),
     batch_size=st.none() | st.integers(2, 120),
     seed=st.none() | st.integers(0, 2**32 - 1),
 )
-def test_cut_covers_every_row_once_in_order(n_samples, batch_size, seed):
+def test_cut_covers_every_row_once_in_order(block_values, n_samples, batch_size, seed):
     weight = None
     if seed is not None:
         weight = np.random.default_rng(seed).integers(0, 2, n_samples).astype(float)
         weight[0] = 1.0
     there = np.ones(n_samples) if weight is None else weight
-    bounds = joined(cut((n_samples, 3), batch_size, weight))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "BLOCK_VALUES", block_values)
+        bounds = joined(cut((n_samples, 3), batch_size, weight))
     assert (bounds[0], bounds[-1]) == (0, n_samples)
     assert (np.diff(bounds) > 0).all()
     sizes = [int(there[a:b].sum()) for a, b in pairwise(bounds)]

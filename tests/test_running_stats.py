@@ -1,10 +1,10 @@
 """The rule: where a mini-batch moves the running statistics."""
 
 import copy
-import functools
 import pickle
 import re
 from fractions import Fraction
+from functools import partial, reduce
 from itertools import pairwise
 
 import numpy as np
@@ -442,17 +442,22 @@ def test_extreme_values_make_numbers_or_an_error_and_no_warning(
         later = RunningStats.of_stretch(batches, **rule)
         return stats.then(later, **rule, bias_correction=bias_correction)
 
-    def parts():
+    def parts(batch_size):
         first, second = (
             OpenStretch.of_rows(
-                X[rows], None if weight is None else weight[rows], batch_size=2, **rule
+                X[rows],
+                None if weight is None else weight[rows],
+                batch_size=batch_size,
+                **rule,
             )
             for rows in (slice(3), slice(3, None))
         )
         return first.then(second, **rule).close(**rule)
 
+    calls = [one_step, a_mini_batch_apart, a_stretch]
+    calls += [partial(parts, 2), partial(parts, None)]
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        for learn in (one_step, a_mini_batch_apart, a_stretch, parts):
+        for learn in calls:
             try:
                 learned = learn()
             except ValueError as error:
@@ -555,7 +560,7 @@ def test_a_tree_of_any_shape_joins_parts_to_the_stream(
     by_hand = RunningStats.start(2)
     for X, weight in mini_batches_by_hand(rows, batch_size):
         by_hand = by_hand.step(moments(X, weight), **rule, bias_correction=True)
-    in_order = functools.reduce(lambda a, b: a.then(b, **rule), parts)
+    in_order = reduce(lambda a, b: a.then(b, **rule), parts)
     while len(parts) > 1:
         k = rng.integers(len(parts) - 1)
         parts[k : k + 2] = [parts[k].then(parts[k + 1], **rule)]
