@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
+from sk_batchnorm import _moments
 from sk_batchnorm._kernels import dispatch
 from sk_batchnorm._kernels import numpy as kernels
 from sk_batchnorm._moments import batch_moments, cut, moments, saturate
@@ -211,6 +212,43 @@ def test_cut_covers_every_row_once_in_order(block_values, n_samples, batch_size,
         single = there.sum() == 1
         assert single or 2 <= sizes[-1] <= batch_size + 1
         assert sizes[-1] != batch_size + 1 or there.sum() % batch_size == 1
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=9),
+    gaps=st.booleans(),
+    weighted=st.booleans(),
+)
+@example(0, [3, 1, 4], False, True)
+def test_mini_batches_together_are_what_each_is_alone(seed, lengths, gaps, weighted):
+    rng = np.random.default_rng(seed)
+    bounds = np.cumsum([0, *lengths])
+    X = rng.normal(5.0, 2.0, (bounds[-1], 3))
+    if gaps:
+        X[rng.random(X.shape) < 0.3] = np.nan
+    weight = rng.uniform(0.5, 2.0, len(X)) if weighted else None
+    together = batch_moments(X, bounds, weight)
+    for k, (start, stop) in enumerate(pairwise(bounds)):
+        alone = moments(X[start:stop], None if weight is None else weight[start:stop])
+        assert_allclose(together.n_samples[k], alone.n_samples, rtol=1e-15)
+        counts = np.broadcast_arrays(together.count[k], alone.count, np.ones(3))
+        assert_allclose(counts[0], counts[1], rtol=1e-15)
+        assert_allclose(together.mean[k], alone.mean, rtol=1e-14)
+        # Of values of 5² each, where the squares are 0 but for rounding.
+        assert_allclose(together.squares[k], alone.squares, rtol=1e-12, atol=1e-25)
+
+
+@pytest.mark.parametrize(("n_features", "n_together"), [(3, 2), (6, 1), (100, 1)])
+def test_as_many_mini_batches_together_as_memory_is_for(
+    monkeypatch, n_features, n_together
+):
+    monkeypatch.setattr(_moments, "_STACK_VALUES", 6)
+    stretches = list(cut((100, n_features), 10))
+    assert len(joined(stretches)) == 11
+    assert {len(stretch) - 1 for stretch in stretches} == {n_together}
+    as_told = cut((100, n_features), 10, n_together=5)
+    assert [len(stretch) - 1 for stretch in as_told] == [5, 5]
 
 
 RULE = {"momentum": 0.1, "variance": "within"}

@@ -10,7 +10,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from sk_batchnorm._kernels import numpy as kernels
-from sk_batchnorm._normalize import inverse_scale_of, normalize, output_dtype, scale_of
+from sk_batchnorm._normalize import (
+    _WORTH_A_LOOK,
+    inverse_scale_of,
+    normalize,
+    output_dtype,
+    scale_of,
+)
 
 
 def test_zero_variance_divides_by_one_only_without_eps():
@@ -111,6 +117,20 @@ def test_float64_rounded_once(monkeypatch, shape, dtype, centred, moved):
         X, centre if centred else None, scale, offset if moved else None, copy=True
     )
     assert_array_equal(out, expected.astype(output_dtype(dtype)))
+
+
+@pytest.mark.parametrize("offset", [None, np.zeros(2), np.array([0.0, 3.0])])
+def test_large_arrays_are_moved_too(offset):
+    X = np.random.default_rng(0).normal(size=(_WORTH_A_LOOK, 2))
+    out = normalize(X, None, np.ones(2), offset, copy=True)
+    assert_array_equal(out, X if offset is None else X + offset)
+
+
+def test_a_subclass_comes_out_as_an_array():
+    X = np.ones((3, 2)).view(type("Subclass", (np.ndarray,), {}))
+    for copy in (True, False):
+        X.flags.writeable = copy
+        assert type(normalize(X, None, np.ones(2), None, copy=copy)) is np.ndarray
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

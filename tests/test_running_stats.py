@@ -52,6 +52,8 @@ def test_cumulative_factor_is_one_over_t(bias_correction, t):
     assert averaging_factor(t - 1, 1, None, bias_correction) == 1 / t
 
 
+@example(1, 0.061)  # 1 - (1 - momentum) is another double
+@example(1, 0.226)
 @given(t=st.integers(1, 1000), momentum=momenta)
 def test_uncorrected_factor_is_the_momentum(t, momentum):
     assert averaging_factor(t - 1, 1, momentum, False) == momentum
@@ -74,6 +76,33 @@ def test_corrected_factor_tends_to_one_over_t(t, momentum):
 @given(momentum=momenta)
 def test_corrected_factor_replaces_the_start_exactly(momentum):
     assert averaging_factor(0, 1, momentum, True) == 1.0
+
+
+@given(momentum=momenta | st.none(), bias_correction=st.booleans())
+def test_nothing_after_anything_has_no_weight(momentum, bias_correction):
+    for earlier in (0, 7):
+        assert averaging_factor(earlier, 0, momentum, bias_correction) == 0.0
+    some = np.array([0, 7])
+    factor = averaging_factor(some, 0 * some, momentum, bias_correction)
+    assert_array_equal(factor, 0.0)
+
+
+@given(seed=st.integers(0, 2**32 - 1), **rules)
+def test_what_nothing_is_learned_of_stays_as_it_is_to_the_bit(
+    seed, momentum, variance, bias_correction
+):
+    """A feature that a mini-batch did not observe, and all with momentum 0."""
+    rule = {"variance": variance, "bias_correction": bias_correction}
+    rng = np.random.default_rng(seed)
+    X = rng.normal(0.3, 1.0, (2, 5, 2)) * 10.0 ** rng.integers(-20, 20, 2)
+    stats = RunningStats.start(2).step(moments(X[0]), **rule, momentum=momentum)
+    X[1, :, 0] = np.nan
+    later = stats.step(moments(X[1]), **rule, momentum=momentum)
+    assert (later.mean[0], later.var[0]) == (stats.mean[0], stats.var[0])
+    rule["bias_correction"] = False
+    frozen = stats.step(moments(X[0] + 1), momentum=0.0, **rule)
+    assert_array_equal(frozen.mean, stats.mean)
+    assert_array_equal(frozen.var, stats.var)
 
 
 @given(seed=st.integers(0, 2**32 - 1), n_batches=st.integers(1, 10), **rules)
@@ -286,6 +315,8 @@ def test_stretches_compose_to_the_stream(
         assert_array_equal(joined.num_batches, whole.num_batches)
 
 
+@example(0, 20, True, True, 0.3, "within")
+@example(1, 20, True, False, 0.3, "total")
 @given(
     seed=st.integers(0, 2**32 - 1),
     n_batches=st.integers(1, 40),
@@ -323,6 +354,40 @@ def test_a_stretch_in_closed_form_is_the_steps_one_by_one(
     ):
         assert together.mean[2] == 0.1
         assert together.var[2] == 0.0
+
+
+@pytest.mark.parametrize("variance", ["within", "total"])
+def test_a_feature_that_a_stretch_did_not_observe_is_at_the_start(variance):
+    X = np.column_stack([np.arange(6.0), np.full(6, np.nan)])
+    batches = batch_moments(X, np.array([0, 3, 6]))
+    stretch = RunningStats.of_stretch(batches, momentum=0.1, variance=variance)
+    alone = RunningStats.of(moments(X), variance)
+    for stats in (stretch, alone):
+        assert (stats.mean[1], stats.var[1], stats.num_batches[1]) == (0.0, 1.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("variance", "weight", "message"),
+    [
+        ("within", [1.0, 1.0, 1.0], "n_samples=1 has no unbiased variance, which"),
+        ("within", [0.5, 1.0, 1.0], "n_samples=0.5 has no unbiased variance, which"),
+        ("within", [1 + WEIGHT_ROUNDING, 1.0, 1.0], "n_samples=1 has no unbiased"),
+        ("total", [0.5, 1.0, 1.0], "sums to 0.5; a mini-batch needs at least 1"),
+    ],
+)
+def test_a_stretch_refuses_a_mini_batch_of_too_few_samples(variance, weight, message):
+    X, weight = np.arange(3.0)[:, None], np.array(weight)
+    batches = batch_moments(X, np.array([0, 1, 3]), weight)
+    with pytest.raises(ValueError, match=message):
+        RunningStats.of_stretch(batches, momentum=0.1, variance=variance)
+    with pytest.raises(ValueError, match=message):
+        RunningStats.of(moments(X[:1], weight[:1]), variance)
+
+
+def test_weights_that_sum_to_one_but_for_rounding_will_do_for_total():
+    batch = moments(np.array([[3.0]]), np.array([1 - WEIGHT_ROUNDING]))
+    stats = RunningStats.of(batch, "total")
+    assert (stats.mean[0], stats.var[0], stats.num_batches) == (3.0, 0.0, 1)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.1, 1.0, None])
@@ -411,9 +476,13 @@ EXTREMES = [0.0, 1.0, 5e-324, -1e-300, 1e154, 1e300, -1e300, 1.7e308, -1.7e308, 
 # Of which those of weight 1 / 2 are observed: weights that sum to 1, or just more.
 JUST_ENOUGH = np.array([[np.nan, 1e154, 0.0, np.nan, 0.0, 0.0], np.ones(6)]).T
 
+HARDLY_THERE = np.array([[np.nan, 1e154, 0.0, np.nan, np.nan, np.nan], np.ones(6)]).T
+
 
 @example(JUST_ENOUGH, np.array([0, 0.5, 0.5, 0, 0, 0]), 0.1, "within", True)
 @example(JUST_ENOUGH, np.array([0, 0.5, 0.5, 0, 1e-9, 0]), 0.1, "within", True)
+@example(HARDLY_THERE, np.array([0, 0.5, 0.5, 0, 1, 1]), 0.1, "within", True)
+@example(np.full((6, 2), 1.7e308), None, 0.0, "within", False)
 @given(
     X=arrays(float, (6, 2), elements=st.sampled_from(EXTREMES)),
     weight=st.none()
