@@ -258,6 +258,20 @@ def test_a_mean_beyond_float64_is_an_error_that_names_the_feature():
         )
 
 
+@pytest.mark.parametrize("variance", ["within", "total"])
+@pytest.mark.parametrize("momentum", [0.0, 0.3, 0.7])
+def test_means_farther_apart_than_float64_reaches_are_an_error(variance, momentum):
+    low, high = (
+        RunningStats(np.array([m]), np.ones(1), 1) for m in (-1.7e308, 1.7e308)
+    )
+    rule = {"momentum": momentum, "variance": variance, "bias_correction": False}
+    with np.errstate(all="raise"), pytest.raises(ValueError, match="overflows float64"):
+        low.then(high, **rule)
+    batch = moments(np.array([[0.9e308], [np.nan], [0.8e308]]))
+    with np.errstate(all="raise"), pytest.raises(ValueError, match="overflows float64"):
+        low.step(batch, **rule)
+
+
 @pytest.mark.parametrize(
     "duplicate", [copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))]
 )
@@ -354,6 +368,19 @@ def test_a_stretch_in_closed_form_is_the_steps_one_by_one(
     ):
         assert together.mean[2] == 0.1
         assert together.var[2] == 0.0
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e7 + 0.1, 8e307])
+@pytest.mark.parametrize("variance", ["within", "total"])
+def test_a_constant_feature_stays_what_it_is_wherever_it_is_missing(value, variance):
+    for unobserved in ([1], [4, 5], [0, 2, 4, 5], [0, 1, 3, 5]):
+        X = np.full((6, 2, 1), value)
+        X[unobserved] = np.nan
+        if variance == "within":
+            X[unobserved, 0] = -2 * value  # one is too few
+        batches = batch_moments(X.reshape(12, 1), np.arange(0, 13, 2))
+        stretch = RunningStats.of_stretch(batches, momentum=0.3, variance=variance)
+        assert (stretch.mean[0], stretch.var[0]) == (value, 0.0)
 
 
 @pytest.mark.parametrize("variance", ["within", "total"])
