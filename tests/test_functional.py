@@ -291,6 +291,10 @@ def test_forward_is_a_step_and_a_batch_normalised_by_itself(
 
 
 def test_integers_and_float16():
+    """Mutants of ``astype``'s ``copy`` survive: what is cast is a new array already.
+
+    So does a quotient of integers in place of an exact integer one.
+    """
     X = np.array([[1, 5], [3, 9], [8, 2]])
     grad = np.array([[1.0, 0.0], [0.0, 2.0], [0.5, 0.5]])
     bn = BatchNorm1dTransformer()
@@ -410,6 +414,11 @@ def everything(bn):
 )
 @pytest.mark.parametrize("kind", [np.asarray, np.float32, np.ndarray.tolist])
 def test_bad_gradients_change_nothing(grad, message, kind):
+    """Mutants without the short way for plain float64 survive.
+
+    It accepts and refuses what ``check_array`` does, to which None is as good as
+    False.
+    """
     bn, _ = fitted()
     before = everything(bn)
     with pytest.raises(ValueError, match=message):
@@ -586,7 +595,11 @@ EXTREMES = [0.0, 1.0, 5e-324, -1e-300, 1e154, 1e300, -1e300, 1.7e308, -1.7e308]
     eps=st.sampled_from([0.0, 1e-5]),
 )
 def test_extreme_values_warn_of_nothing(X, grad, weight, eps):
-    """A mean that overflows is an error only where it would be remembered."""
+    """A mean that overflows is an error only where it would be remembered.
+
+    Mutants of ``over`` in mean_and_variance survive: what overflows has done so
+    before, in the sums, and is NaN there.
+    """
     mean, var = np.array([[-1e300, 1.0], [0.0, 1e300]])
     settings = {"weight": weight, "eps": eps}
     with np.errstate(over="raise", invalid="raise", divide="raise"):

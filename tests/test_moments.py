@@ -81,6 +81,11 @@ def test_constant_columns_have_variance_exactly_zero_across_blocks():
 def test_constant_columns_stored_throughout_have_variance_exactly_zero(
     format, weighted, n_rows
 ):
+    """Mutants of how near a value has to be to the mean to be tried survive.
+
+    Tried in vain, a value is not taken: only one that all others deviate from by
+    exactly 0 is.
+    """
     values = np.array([0.1, 1 / 3, 1e7 + 0.1, -1e300, 5e-324])
     X = sparse.csr_array(np.tile(values, (n_rows, 1))).asformat(format)
     for seed in range(5 if weighted else 1):
@@ -192,6 +197,7 @@ def test_layout_does_not_matter(order, step):
     seed=st.none() | st.integers(0, 2**32 - 1),
 )
 def test_cut_covers_every_row_once_in_order(block_values, n_samples, batch_size, seed):
+    """Of the mutants, ``last = None`` survives: only its truth is asked for."""
     weight = None
     if seed is not None:
         weight = np.random.default_rng(seed).integers(0, 2, n_samples).astype(float)
@@ -222,6 +228,11 @@ def test_cut_covers_every_row_once_in_order(block_values, n_samples, batch_size,
 )
 @example(0, [3, 1, 4], False, True)
 def test_mini_batches_together_are_what_each_is_alone(seed, lengths, gaps, weighted):
+    """Mutants that only say the same in another way survive.
+
+    ``astype(None)`` is float64, any negative length in ``reshape`` is what is left,
+    and the NumPy kernels set the error state of their threads themselves.
+    """
     rng = np.random.default_rng(seed)
     bounds = np.cumsum([0, *lengths])
     X = rng.normal(5.0, 2.0, (bounds[-1], 3))

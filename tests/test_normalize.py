@@ -64,6 +64,7 @@ def test_the_scale_is_right_to_half_a_unit_in_the_last_place():
     ],
 )
 def test_output_dtype(given, out):
+    """The mutant of 5 bytes survives, as no float has 5."""
     assert output_dtype(given) == np.dtype(out)
 
 
@@ -121,6 +122,7 @@ def test_float64_rounded_once(monkeypatch, shape, dtype, centred, moved):
 
 @pytest.mark.parametrize("offset", [None, np.zeros(2), np.array([0.0, 3.0])])
 def test_large_arrays_are_moved_too(offset):
+    """From how many values on zeros are left out is free: a mutant survives."""
     X = np.random.default_rng(0).normal(size=(_WORTH_A_LOOK, 2))
     out = normalize(X, None, np.ones(2), offset, copy=True)
     assert_array_equal(out, X if offset is None else X + offset)
@@ -166,6 +168,7 @@ def test_in_place_where_dtype_and_write_flag_allow_it(dtype, writable, in_place)
 
 @pytest.mark.parametrize("format", ["csr", "csc"])
 def test_sparse_keeps_rows_and_columns_of_which_nothing_is_stored(format):
+    """The mutant without ``casting`` survives: "same_kind" is NumPy's default."""
     X = sparse.coo_array(([2.0], ([1], [1])), shape=(3, 4)).asformat(format)
     out = normalize(X, None, np.array([1.0, 5.0, 1.0, 1.0]), None, copy=True)
     assert out.shape == X.shape
@@ -185,7 +188,10 @@ def memory_of(shape, strides, itemsize):
     data=st.data(),
 )
 def test_what_shares_memory_with_itself_is_not_written_into(shape, data):
-    """Of any strides; the rest is left to the test of what is written into."""
+    """Of any strides; what has to be written into is another test's.
+
+    Mutants of zip's ``strict`` survive: an array has as many strides as axes.
+    """
     strides = [4 * data.draw(st.integers(-3, 12)) for _ in shape]
     extent = 4 * 12 * 3 * 3 + 8
     buffer = np.zeros(2 * extent, dtype=np.int8)[extent // 8 * 8 :]

@@ -70,6 +70,7 @@ def test_corrected_factor_is_the_closed_form_in_exact_arithmetic(t, momentum):
 
 @given(t=st.integers(1, 10**6), momentum=st.floats(0, 1e-300))
 def test_corrected_factor_tends_to_one_over_t(t, momentum):
+    """Mutants of the factor that cancels, in the limit, survive."""
     assert averaging_factor(t - 1, 1, momentum, True) == pytest.approx(1 / t, rel=1e-12)
 
 
@@ -80,6 +81,7 @@ def test_corrected_factor_replaces_the_start_exactly(momentum):
 
 @given(momentum=momenta | st.none(), bias_correction=st.booleans())
 def test_nothing_after_anything_has_no_weight(momentum, bias_correction):
+    """By what 0 is divided is free: a mutant survives."""
     for earlier in (0, 7):
         assert averaging_factor(earlier, 0, momentum, bias_correction) == 0.0
     some = np.array([0, 7])
@@ -109,7 +111,11 @@ def test_what_nothing_is_learned_of_stays_as_it_is_to_the_bit(
 def test_step_is_the_formula_of_the_docs(
     seed, n_batches, momentum, variance, bias_correction
 ):
-    """The formulas in exact arithmetic on the mini-batches' own moments."""
+    """The formulas in exact arithmetic on the mini-batches' own moments.
+
+    Mutants that take the other form of the average at f = 1/2 survive: there, one
+    rounds as well as the other.
+    """
     batches = random_batches(seed, n_batches, 5, 1)
     mean, var = Fraction(0), Fraction(1)
     for t, batch in enumerate(batches, 1):
@@ -373,6 +379,7 @@ def test_a_stretch_in_closed_form_is_the_steps_one_by_one(
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1e7 + 0.1, 8e307])
 @pytest.mark.parametrize("variance", ["within", "total"])
 def test_a_constant_feature_stays_what_it_is_wherever_it_is_missing(value, variance):
+    """What has no share may be any finite number: a mutant survives."""
     for unobserved in ([1], [4, 5], [0, 2, 4, 5], [0, 1, 3, 5]):
         X = np.full((6, 2, 1), value)
         X[unobserved] = np.nan
@@ -574,6 +581,7 @@ def test_extreme_values_make_numbers_or_an_error_and_no_warning(
 def test_one_mini_batch_is_a_stretch_to_the_bit(
     seed, gaps, weighted, n_before, momentum, variance, bias_correction
 ):
+    """Mutants without the short way, where each feature has enough, survive."""
     rng = np.random.default_rng(seed)
     batches = rng.normal(3.0, 2.0, (n_before + 1, 4, 3))
     if gaps:
