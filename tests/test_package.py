@@ -188,7 +188,9 @@ def functions_of_script():
     return [
         name
         for name, value in vars(script).items()
-        if inspect.isfunction(value) and value.__module__ == script.__name__
+        if inspect.isfunction(value)
+        and value.__module__ == script.__name__
+        and not name.startswith("_")  # as __annotate__, of Python 3.14
     ]
 
 
