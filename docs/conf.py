@@ -16,6 +16,7 @@ version = release = sk_batchnorm.__version__
 
 extensions = [
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "numpydoc",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
@@ -55,6 +56,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("sk_batchnorm",),
+    "within_subsection_order": "gallery.Order",
     "show_memory": False,
     "write_computation_times": False,  # a page that loads scripts from elsewhere
 }

@@ -254,24 +254,6 @@ default=None
     # An empty array of the namespace and on the device of what was learned.
     _template: Any = np.empty(0)
 
-    if TYPE_CHECKING:
-        # scikit-learn makes the first two when it sees this class, and annotates none.
-        def set_fit_request(
-            self, *, sample_weight: bool | str | None = ...
-        ) -> Self: ...
-
-        def set_partial_fit_request(
-            self, *, sample_weight: bool | str | None = ...
-        ) -> Self: ...
-
-        def set_output(
-            self, *, transform: Literal["default", "pandas", "polars"] | None = None
-        ) -> Self: ...
-
-        def get_feature_names_out(
-            self, input_features: ArrayLike | None = None
-        ) -> NDArray[np.object_]: ...
-
     def __init__(
         self,
         num_features: int | None = None,
@@ -1102,6 +1084,24 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 break
         _check_affine(weight, bias, self.n_features_in_)
         return X, stats, weight, bias
+
+    if TYPE_CHECKING:
+        # scikit-learn makes the first two when it sees this class, and annotates none.
+        def set_fit_request(
+            self, *, sample_weight: bool | str | None = ...
+        ) -> Self: ...
+
+        def set_partial_fit_request(
+            self, *, sample_weight: bool | str | None = ...
+        ) -> Self: ...
+
+        def set_output(
+            self, *, transform: Literal["default", "pandas", "polars"] | None = None
+        ) -> Self: ...
+
+        def get_feature_names_out(
+            self, input_features: ArrayLike | None = None
+        ) -> NDArray[np.object_]: ...
 
 
 # Infinity is refused block by block, where the data are read anyway.

@@ -116,7 +116,7 @@ class DaskBatchNorm1dTransformer(_LazyTransform, BatchNorm1dTransformer):
     attributes and other methods are those of :class:`.BatchNorm1dTransformer`,
     and data in memory are learned from and transformed as there.
 
-    Read more in :doc:`clusters`.
+    Read more in the :ref:`user guide <clusters>`.
 
     Parameters
     ----------

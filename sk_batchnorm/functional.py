@@ -140,7 +140,7 @@ def batch_norm_backward(
     training: bool = False,
     eps: float = 1e-5,
 ) -> tuple[NDArray[np.floating], NDArray[np.float64], NDArray[np.float64]]:
-    """Gradients of :func:`batch_norm`.
+    """Gradients of :func:`~sk_batchnorm.functional.batch_norm`.
 
     Parameters
     ----------
