@@ -4,7 +4,6 @@ import inspect
 import math
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ from sk_batchnorm import BatchNorm1dTransformer
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
+psutil = pytest.importorskip("psutil")  # which distributed brings
 da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
 
@@ -620,7 +620,7 @@ def test_a_worker_killed_in_mid_fit_loses_nothing(cluster, tmp_path):
     while len(list(tmp_path.iterdir())) < 10:
         assert learning.is_alive(), "it raised"
         time.sleep(0.005)
-    os.kill(victim, signal.SIGKILL)
+    psutil.Process(victim).kill()
     assert learning.is_alive()
     learning.join(timeout=300)
     assert len(list(tmp_path.iterdir())) > 40  # some chunks were learned again

@@ -1,5 +1,6 @@
 """NumPy's loops and numba's, on any number of threads, say the same."""
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -213,8 +214,6 @@ def test_mini_batches_of_a_large_array_are_those_of_its_parts():
 
 
 def run(code, **environment):
-    import os
-
     return subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **environment},
@@ -249,7 +248,8 @@ print("numba" in sys.modules)
     assert run(code, SK_BATCHNORM_KERNELS="").stdout.split() == ["False", "True"]
 
 
-def test_without_a_folder_for_the_cache(fast, tmp_path):
+def test_without_a_folder_for_the_cache():
+    pytest.importorskip("numba")
     code = """
 import numpy as np, numba.core.caching as caching
 class Nowhere(caching._CacheLocator):
