@@ -77,7 +77,7 @@ def test_both_kernels_find_the_same_moments(
         expected = plain.moments(X, bounds, weight)
     tasks = [slice(k, k + 2) for k in range(0, len(bounds) - 1, 2)]
     for_each = partial(dispatch.in_threads, tasks, 2)
-    count, shift, residual, squares = fast.stack(X, bounds, weight, for_each)
+    count, shift, residual, squares = fast.moments(X, bounds, weight, for_each)
     assert_allclose(*np.broadcast_arrays(count, expected[0]), rtol=1e-13)
     # The means, of two doubles each, to a part of the standard deviation.
     error = (shift - expected[1]) + (residual - expected[2])
