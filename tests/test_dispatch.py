@@ -186,18 +186,22 @@ def test_infinity_anywhere_in_a_large_array(monkeypatch, kernels, n_jobs, order,
 
 
 @pytest.mark.parametrize("kernels", ["numpy", "numba"])
-def test_values_of_1e300_in_a_large_array(monkeypatch, kernels):
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_values_of_1e300_in_a_large_array(monkeypatch, kernels, n_jobs):
     if kernels == "numba":
         pytest.importorskip("numba")
     monkeypatch.setattr(dispatch, "KERNELS", kernels)
     X = np.full((200_000, 3), 1e300)
     X[::2, 1] = -1e300
     X[:, 2] = 1.0
-    bn = BatchNorm1dTransformer(momentum=1.0).partial_fit(X)
+    bn = BatchNorm1dTransformer(momentum=1.0, n_jobs=n_jobs).partial_fit(X)
     # The second is what rounding leaves of a sum of 1e300s.
     assert_allclose(bn.running_mean_, [1e300, 0.0, 1.0], rtol=0, atol=1e285)
     assert_array_equal(bn.running_mean_[[0, 2]], [1e300, 1.0])
     assert_array_equal(bn.running_var_, [0.0, np.finfo(float).max, 0.0])
+    # No thread warns of what overflows.
+    bn.weight_[:] = 1e200
+    assert np.isinf(bn.transform(X)[:, 1]).all()
     X[:, 1] = 1.7e308
     with pytest.raises(ValueError, match="feature 1 overflows"):
         bn.partial_fit(X)
