@@ -36,14 +36,17 @@ def machine() -> str:
     if info.exists():
         lines = [line for line in info.read_text().splitlines() if "model name" in line]
         name = lines[0].split(":")[1].strip() if lines else name
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    parts = [name, f"{os.cpu_count()} cores"]
+    if hasattr(os, "sysconf"):  # not on Windows
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        parts.append(f"{memory / 2**30:.0f} GB")
     versions = [f"Python {platform.python_version()}"]
     for package in PACKAGES:
         try:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             versions.append(f"{package} absent, its columns are left out")
-    return f"{name}, {os.cpu_count()} cores, {memory:.0f} GB; {', '.join(versions)}."
+    return f"{', '.join(parts)}; {', '.join(versions)}."
 
 
 def run_apart(names: list[str], kernels: str, quick: bool) -> list[Row]:

@@ -16,7 +16,6 @@ import argparse
 import heapq
 import math
 import pickle
-import resource
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +27,7 @@ from dask.core import get_dependencies
 from dask.order import order
 from distributed import Client, LocalCluster, get_task_stream, wait
 
+from benchmarks.memory import peak_resident
 from sk_batchnorm.dask import DaskBatchNorm1dTransformer, _joined
 
 N_FEATURES = 64
@@ -162,8 +162,7 @@ def scheduler_costs(sizes: list[int]) -> tuple[float, float, float]:
                 lazy.compute()
                 cpu, wall = time.process_time() - start, time.perf_counter() - wall
             tasks = len(stream.data)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            points.append((tasks, build, cpu, peak))
+            points.append((tasks, build, cpu, peak_resident()))
             print(
                 f"{n_chunks:8,}{tasks:9,}{tasks / n_chunks:11.3f}{depth(n_chunks):8}"
                 f"{1e3 * build / tasks:11.3f}{1e3 * cpu / tasks:10.2f}"

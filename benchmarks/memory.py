@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -37,6 +36,14 @@ def peak_megabytes(call: Callable[[], object]) -> float:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak / MEGABYTE
+
+
+def peak_resident() -> int:
+    """Most bytes that this process has had in memory."""
+    import resource  # POSIX has it
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def table(megabytes: int) -> None:
@@ -89,13 +96,11 @@ def larger_than_ram(folder: Path) -> None:
         seconds = time.perf_counter() - start
     finally:
         path.unlink(missing_ok=True)
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    resident *= 1 if sys.platform == "darwin" else 1024
     print(
         f"partial_fit on a memory-mapped file of {gigabytes:.1f} GB, in "
         f"{ram / 2**30:.1f} GB of memory: {peak:.1f} MB beyond it, {seconds:.0f} s; "
-        f"the process had at most {resident / 2**30:.1f} GB resident, the mapped "
-        "pages among them"
+        f"the process had at most {peak_resident() / 2**30:.1f} GB resident, the "
+        "mapped pages among them"
     )
 
 

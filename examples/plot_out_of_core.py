@@ -122,4 +122,4 @@ for axes in (left, right):
     axes.spines[["top", "right"]].set_visible(False)
 if len(sys.argv) > 1:
     figure.savefig(sys.argv[1], dpi=150)
-plt.show()
+    print("\nPicture saved to", sys.argv[1])

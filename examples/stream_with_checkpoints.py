@@ -46,13 +46,14 @@ def save(folder, number, state):
             file.write(hashlib.sha256(data).digest() + data)
             file.flush()
             os.fsync(file.fileno())
-        part.rename(path)
+        part.replace(path)
     except OSError:  # a full disk, say: the checkpoints of before are still there
         part.unlink(missing_ok=True)
         raise
-    directory = os.open(folder, os.O_RDONLY)
-    os.fsync(directory)  # the new name, too, is on the disk now
-    os.close(directory)
+    if os.name == "posix":  # elsewhere a folder can't be opened
+        directory = os.open(folder, os.O_RDONLY)
+        os.fsync(directory)  # the new name, too, is on the disk now
+        os.close(directory)
     for old in whole_names(folder)[2:]:
         old.unlink()
 
@@ -65,7 +66,7 @@ def load(folder):
         if hashlib.sha256(data).digest() == digest:
             return pickle.loads(data)
         print(f"{path.name} is damaged: going back to the one before")
-        path.rename(path.with_suffix(".damaged"))  # lest it count as one that is kept
+        path.replace(path.with_suffix(".damaged"))  # lest it count as one that is kept
     return None
 
 

@@ -594,9 +594,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             mean, var = stats.mean, stats.var
         else:
             _check_two_samples("transform with track_running_stats=False", X, None)
-            batch = moments(X, n_jobs=self.n_jobs)
-            with np.errstate(all="ignore"):
-                mean, var = batch.mean, batch.biased_variance
+            mean, var = mean_and_variance(moments(X, n_jobs=self.n_jobs))
         return normalize(
             X,
             mean if self.with_mean else None,
@@ -1016,7 +1014,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         learned = shallow_copy(self).set_callbacks()
         # Not a subclass's method, which has been called already.
         BatchNorm1dTransformer.partial_fit(learned, X, y, sample_weight)
-        learned._skl_callbacks = self._skl_callbacks
+        learned.set_callbacks(*callbacks_of(self))
         context.call_on_fit_task_end(
             **task, reconstruction_attributes=lambda: vars(learned)
         )

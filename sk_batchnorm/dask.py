@@ -25,7 +25,7 @@ from sk_batchnorm._compat import callbacks_of, check_parameters
 from sk_batchnorm._moments import WEIGHT_ROUNDING, Moments
 from sk_batchnorm._running_stats import OpenStretch, RunningStats
 from sk_batchnorm._transformer import MASKED_WEIGHT, BatchNorm1dTransformer
-from sk_batchnorm.functional import refuse_mask
+from sk_batchnorm.functional import mean_and_variance, refuse_mask
 
 try:
     import dask.array as da
@@ -485,8 +485,7 @@ def _normalising_by(
             f"n_samples={batch.n_samples:g}."
         )
     local = shallow_copy(local)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        local._running_stats = RunningStats(batch.mean, batch.biased_variance, 1)
+    local._running_stats = RunningStats(*mean_and_variance(batch), 1)
     return local
 
 

@@ -245,7 +245,7 @@ n_timepoints)
 
 
 def mean_and_variance(batch: Moments) -> tuple[Floats, Floats]:
-    """Mean and biased variance, which training mode normalises by."""
+    """Mean and biased variance of a mini-batch that is normalised by its own."""
     with np.errstate(over="ignore", invalid="ignore"):
         return batch.mean, batch.biased_variance
 

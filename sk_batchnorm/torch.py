@@ -17,7 +17,7 @@ try:
     import torch
 except ImportError as error:
     raise ImportError(
-        'sk_batchnorm.torch needs PyTorch: pip install "sk-batchnorm[torch]"'
+        'sk_batchnorm.torch needs PyTorch: pip install "sk-batchnorm[torch]".'
     ) from error
 
 __all__ = ["from_torch", "to_torch"]

@@ -325,11 +325,14 @@ def test_forward_says_what_it_takes(xp):
     reason="a function of scikit-learn 1.9",
 )
 @pytest.mark.parametrize("affine", [True, False])
-def test_scikit_learn_moves_the_transformer(xp, affine):
+@pytest.mark.parametrize("loaded", [True, False])
+def test_scikit_learn_moves_the_transformer(xp, affine, loaded):
     from sklearn.utils._array_api import move_estimator_to
 
     bn = BatchNorm1dTransformer(affine=affine).fit(X)
     expected = bn.transform(X)
+    if loaded:
+        bn = clone(bn).load_state_dict(bn.state_dict())
     with config_context(array_api_dispatch=True):
         there = xp.asarray(X)
         moved = move_estimator_to(bn, *namespace_of(there))

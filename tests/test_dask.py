@@ -4,7 +4,6 @@ import inspect
 import math
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -26,6 +26,7 @@ from sk_batchnorm import BatchNorm1dTransformer
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
+psutil = pytest.importorskip("psutil")  # which distributed brings
 da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
 
@@ -361,6 +362,14 @@ def test_dataframes(frame):
         assert_same_state(lazy, here(frame, sample_weight=weight), size=1000)
 
 
+def test_an_array_after_a_dataframe_is_warned_of_once(frame):
+    bn = DaskBatchNorm1dTransformer().fit(dd.from_pandas(frame, npartitions=4))
+    chunks = da.from_array(frame.to_numpy(float, na_value=np.nan), chunks=(30, 3))
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        Y = bn.transform(chunks)
+    assert Y.compute().shape == (120, 3)  # and no warning, which were an error
+
+
 def test_set_output_makes_dask_dataframes(frame):
     partitions = dd.from_pandas(frame, npartitions=4)
     local = BatchNorm1dTransformer().set_output(transform="pandas")
@@ -373,6 +382,10 @@ def test_set_output_makes_dask_dataframes(frame):
     assert Y.index.dtype == frame.index.dtype
     assert Y.divisions == partitions.divisions
     Y = bn.fit_transform(partitions)
+    pd.testing.assert_frame_equal(Y.compute(), local.transform(frame))
+    # What is configured here is so in the process that runs the task, too.
+    with config_context(transform_output="pandas"):
+        Y = DaskBatchNorm1dTransformer().fit(partitions).transform(partitions)
     pd.testing.assert_frame_equal(Y.compute(), local.transform(frame))
     few = partitions[partitions["a"] > partitions["a"].max()]
     assert bn.transform(few).compute().shape == (0, 3)
@@ -408,8 +421,9 @@ def test_transform_computes_nothing_until_asked():
     bn.fit(chunks + 1)  # what comes later does not show
     assert_allclose(Y.compute(), expected, rtol=1e-12)
     here = X.copy()
-    bn.transform(chunks, copy=False).compute()
-    assert_array_equal(X, here)
+    one = da.map_blocks(lambda: here, chunks=((100,), (3,)), dtype=float, meta=X[:0])
+    bn.transform(one, copy=False).compute()
+    assert_array_equal(here, X)
 
 
 def test_track_running_stats_false_normalises_by_all_chunks_together():
@@ -620,7 +634,7 @@ def test_a_worker_killed_in_mid_fit_loses_nothing(cluster, tmp_path):
     while len(list(tmp_path.iterdir())) < 10:
         assert learning.is_alive(), "it raised"
         time.sleep(0.005)
-    os.kill(victim, signal.SIGKILL)
+    psutil.Process(victim).kill()
     assert learning.is_alive()
     learning.join(timeout=300)
     assert len(list(tmp_path.iterdir())) > 40  # some chunks were learned again

@@ -1,5 +1,6 @@
 """NumPy's loops and numba's, on any number of threads, say the same."""
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -76,7 +77,7 @@ def test_both_kernels_find_the_same_moments(
         expected = plain.moments(X, bounds, weight)
     tasks = [slice(k, k + 2) for k in range(0, len(bounds) - 1, 2)]
     for_each = partial(dispatch.in_threads, tasks, 2)
-    count, shift, residual, squares = fast.stack(X, bounds, weight, for_each)
+    count, shift, residual, squares = fast.moments(X, bounds, weight, for_each)
     assert_allclose(*np.broadcast_arrays(count, expected[0]), rtol=1e-13)
     # The means, of two doubles each, to a part of the standard deviation.
     error = (shift - expected[1]) + (residual - expected[2])
@@ -185,18 +186,22 @@ def test_infinity_anywhere_in_a_large_array(monkeypatch, kernels, n_jobs, order,
 
 
 @pytest.mark.parametrize("kernels", ["numpy", "numba"])
-def test_values_of_1e300_in_a_large_array(monkeypatch, kernels):
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_values_of_1e300_in_a_large_array(monkeypatch, kernels, n_jobs):
     if kernels == "numba":
         pytest.importorskip("numba")
     monkeypatch.setattr(dispatch, "KERNELS", kernels)
     X = np.full((200_000, 3), 1e300)
     X[::2, 1] = -1e300
     X[:, 2] = 1.0
-    bn = BatchNorm1dTransformer(momentum=1.0).partial_fit(X)
+    bn = BatchNorm1dTransformer(momentum=1.0, n_jobs=n_jobs).partial_fit(X)
     # The second is what rounding leaves of a sum of 1e300s.
     assert_allclose(bn.running_mean_, [1e300, 0.0, 1.0], rtol=0, atol=1e285)
     assert_array_equal(bn.running_mean_[[0, 2]], [1e300, 1.0])
     assert_array_equal(bn.running_var_, [0.0, np.finfo(float).max, 0.0])
+    # No thread warns of what overflows.
+    bn.weight_[:] = 1e200
+    assert np.isinf(bn.transform(X)[:, 1]).all()
     X[:, 1] = 1.7e308
     with pytest.raises(ValueError, match="feature 1 overflows"):
         bn.partial_fit(X)
@@ -213,8 +218,6 @@ def test_mini_batches_of_a_large_array_are_those_of_its_parts():
 
 
 def run(code, **environment):
-    import os
-
     return subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **environment},
@@ -249,7 +252,8 @@ print("numba" in sys.modules)
     assert run(code, SK_BATCHNORM_KERNELS="").stdout.split() == ["False", "True"]
 
 
-def test_without_a_folder_for_the_cache(fast, tmp_path):
+def test_without_a_folder_for_the_cache():
+    pytest.importorskip("numba")
     code = """
 import numpy as np, numba.core.caching as caching
 class Nowhere(caching._CacheLocator):

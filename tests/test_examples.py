@@ -16,6 +16,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def test_example(path, tmp_path):
     if path.stem == "plot_out_of_core":
         pytest.importorskip("pyarrow")
+        pytest.importorskip("resource")  # limits of a process, as POSIX has them
     picture = tmp_path / "picture.png"
     result = subprocess.run(
         [sys.executable, "-W", "error", str(path), str(picture)],

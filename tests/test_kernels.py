@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -31,6 +31,7 @@ def test_blocks_cover_every_value_once_and_the_first_is_the_largest(shape):
         assert len(shape) == 2 or sizes[0][2] == 1
 
 
+@example(5e-324, 1, 463256325)  # of weight 0.2
 @given(st.floats(-1e300, 1e300), st.integers(1, 300), st.integers(0, 2**32 - 1))
 def test_constant_block_has_exactly_its_value_and_no_deviation(value, n_rows, seed):
     block = np.full((n_rows, 2), value)
@@ -38,8 +39,10 @@ def test_constant_block_has_exactly_its_value_and_no_deviation(value, n_rows, se
     for w in (None, weight):
         with np.errstate(over="ignore"):
             _, shift, residual, squares = kernels.block_moments(block, w)
-        assert_array_equal(shift + residual, [value, value])
         assert_array_equal(squares, [0.0, 0.0])
+        # A weight times hardly more than a denormal is rounded to a denormal.
+        if w is None or value == 0 or abs(value) > 1e-300:
+            assert_array_equal(shift + residual, [value, value])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int8, np.int64, bool])

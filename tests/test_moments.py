@@ -154,6 +154,26 @@ def test_blocks_with_gaps_among_blocks_without(monkeypatch, gaps):
         assert relative_error(result.squares[j], squares) < 1e-12
 
 
+def test_an_outlier_of_1e8_standard_deviations_first():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 1))
+    X[0] = 1e8
+    exact = [Fraction(x) for x in X[:, 0]]
+    mean = sum(exact) / 2000
+    var = sum((x - mean) ** 2 for x in exact) / 1999
+    batch = moments(X)
+    assert abs(Fraction(batch.mean[0]) / mean - 1) < Fraction(1, 10**15)
+    assert abs(Fraction(batch.unbiased_variance[0]) / var - 1) < Fraction(1, 10**14)
+
+
+def test_float32_far_from_zero():
+    """A constant column has variance 0; 73² is what float32 sums make of it."""
+    for value in (1e7, 10_000_001, 16_777_215, 0.1, 1e30):
+        batch = moments(np.full((5000, 1), value, dtype=np.float32))
+        assert batch.squares[0] == 0.0
+        assert batch.mean[0] == np.float64(np.float32(value))
+
+
 def test_what_overflows_is_the_largest_double():
     values = np.array([1.0, np.inf, np.nan, 0.0])
     assert_array_equal(saturate(values), [1.0, LARGEST, LARGEST, 0.0])

@@ -1,6 +1,7 @@
 """The recipe for a stream with checkpoints, under everything that may go wrong."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,7 @@ print(n_kills)
 """
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes can't fork here")
 def test_fifty_kills(data, expected, tmp_path):
     answers = tmp_path / "answers"
     answers.mkdir()

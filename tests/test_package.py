@@ -135,6 +135,32 @@ def test_import_does_not_bring_the_gil_back():
     assert result.stdout == "False\n", result.stderr
 
 
+def rooms():
+    """Modules and folders of the package, from top to bottom."""
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`sk_batchnorm/.*?) \|", guide, re.M)
+    return [re.findall(r"(\w+)(?:\.py|/)`", row) for row in rows]
+
+
+def imported(path):
+    """Parts of the names of the package's modules that a file imports from."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+        yield from (n.split(".") for n in names if n.startswith("sk_batchnorm"))
+
+
+def test_imports_point_down_the_list_of_the_contributors_guide():
+    level = {room: i for i, row in enumerate(rooms()) for room in row}
+    for path in PACKAGE.rglob("*.py"):
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if room not in ("__init__", "_show_versions"):
+            for _, below, *_ in imported(path):
+                assert below == room or level[below] > level[room], (path, below)
+
+
 # Signatures, docstrings and types
 
 

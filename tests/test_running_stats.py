@@ -474,18 +474,6 @@ def test_a_million_steps_drift_by_no_more_than_rounding():
         assert stats.num_batches == n_steps
 
 
-def test_an_outlier_of_1e8_standard_deviations_first():
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(2000, 1))
-    X[0] = 1e8
-    exact = [Fraction(x) for x in X[:, 0]]
-    mean = sum(exact) / 2000
-    var = sum((x - mean) ** 2 for x in exact) / 1999
-    batch = moments(X)
-    assert abs(Fraction(batch.mean[0]) / mean - 1) < Fraction(1, 10**15)
-    assert abs(Fraction(batch.unbiased_variance[0]) / var - 1) < Fraction(1, 10**14)
-
-
 def test_denormals():
     """Squares underflow to 0; means keep what a denormal can hold."""
     tiny = np.array([[5e-324, 1e-310], [1.5e-323, 3e-310]])
@@ -494,14 +482,6 @@ def test_denormals():
     )
     assert_array_equal(stats.mean, [1e-323, 2e-310])
     assert_array_equal(stats.var, [0.0, 0.0])
-
-
-def test_float32_far_from_zero():
-    """A constant column has variance 0; 73² is what float32 sums make of it."""
-    for value in (1e7, 10_000_001, 16_777_215, 0.1, 1e30):
-        batch = moments(np.full((5000, 1), value, dtype=np.float32))
-        assert batch.squares[0] == 0.0
-        assert batch.mean[0] == np.float64(np.float32(value))
 
 
 EXTREMES = [0.0, 1.0, 5e-324, -1e-300, 1e154, 1e300, -1e300, 1.7e308, -1.7e308, np.nan]

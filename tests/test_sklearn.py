@@ -22,6 +22,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sk_batchnorm import BatchNorm1dTransformer
+from sk_batchnorm.functional import batch_norm
 
 CONFIGURATIONS = [
     BatchNorm1dTransformer(),
@@ -241,3 +242,4 @@ def test_an_invalid_parameter_may_pass_if_the_user_says_so():
     bn = BatchNorm1dTransformer(copy="yes")
     with sklearn.config_context(skip_parameter_validation=True):
         assert bn.fit(X_IRIS).n_features_in_ == 4
+        batch_norm(X_IRIS, np.zeros(4), np.ones(4), momentum=2.0)

@@ -47,7 +47,7 @@ def _chosen() -> str:
     there = find_spec("numba") is not None
     if wanted == "numba" and not there:
         raise ImportError(
-            "SK_BATCHNORM_KERNELS=numba needs numba: pip install sk-batchnorm[fast]"
+            'SK_BATCHNORM_KERNELS=numba needs numba: pip install "sk-batchnorm[fast]".'
         )
     return wanted or ("numba" if there else "numpy")
 
@@ -100,7 +100,7 @@ def moments(
     if is_compiled(X):
         from sk_batchnorm._kernels import numba as fast
 
-        return fast.stack(X, bounds, weight, partial(in_threads, tasks, n_jobs))
+        return fast.moments(X, bounds, weight, partial(in_threads, tasks, n_jobs))
 
     def kernel(task: slice) -> Stack:
         some = bounds[task.start : task.stop + 1]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sk_batchnorm._kernels.numpy import Floats, Stack, StoredSums, refuse_infinity
 
-# What :func:`moments` met, bits of what it returns.
+# What :func:`_moments` met, bits of what it returns.
 MISSING = 1  # NaN in a row of positive weight
 NOT_FINITE = 2  # infinity, or an overflow of a sum
 
@@ -61,7 +61,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
     return compile_later
 
 
-def stack(
+def moments(
     X: NDArray[Any],
     bounds: NDArray[np.int64],
     weight: Floats | None,
@@ -81,7 +81,7 @@ def stack(
         some, own = bounds[task.start : task.stop + 1], _NONE
         if weight is not None:
             own = _read_only(np.ascontiguousarray(weight[some[0] : some[-1]]))
-        met: int = moments(flat, n_rows, n_features, by_column, some, own, out[task])
+        met: int = _moments(flat, n_rows, n_features, by_column, some, own, out[task])
         if met & NOT_FINITE:
             # Infinity, or else an overflow. A task is small enough for a copy.
             there = X[some[0] : some[-1]]
@@ -182,7 +182,7 @@ def centre_and_scale_part(
         features = slice(feature, feature + 1)
     width = features.stop - features.start
     target = out if X.flags.c_contiguous else out.T
-    infinite: bool = centre_and_scale(
+    infinite: bool = _centre_and_scale(
         _flat(X)[part],
         width,
         _read_only(np.zeros(width) if centre is None else centre[features]),
@@ -209,7 +209,7 @@ _NONE = _read_only(np.empty(0))
 
 def any_infinite_part(X: NDArray[Any], part: slice) -> bool:
     """Return whether one of the parts contains infinity."""
-    infinite: bool = any_infinite(_flat(X)[part])
+    infinite: bool = _any_infinite(_flat(X)[part])
     return infinite
 
 
@@ -240,7 +240,7 @@ class Scratch(NamedTuple):
 
 
 @compiled()
-def moments(flat, n_rows, n_features, by_column, bounds, weight, out):
+def _moments(flat, n_rows, n_features, by_column, bounds, weight, out):
     """Moments of consecutive stretches of rows.
 
     Parameters
@@ -265,7 +265,7 @@ def moments(flat, n_rows, n_features, by_column, bounds, weight, out):
     longest = 0
     for k in range(bounds.size - 1):
         longest = max(longest, bounds[k + 1] - bounds[k])
-    together = rows_together(longest, width)
+    together = _rows_together(longest, width)
     work = np.empty((8, together * width))
     scratch = Scratch(
         work[0], work[1], work[2], work[3], work[4], work[5], work[6], work[7]
@@ -284,7 +284,7 @@ def moments(flat, n_rows, n_features, by_column, bounds, weight, out):
             # Of this stretch's length, lest others make a difference to it. The
             # rows of a tile of the columns don't lie end to end.
             whole = by_column or width == n_features
-            together = rows_together(length, width) if whole else 1
+            together = _rows_together(length, width) if whole else 1
             met |= _stretch(
                 flat, start, length, stride, width, together, own, scratch, result
             )
@@ -292,7 +292,7 @@ def moments(flat, n_rows, n_features, by_column, bounds, weight, out):
 
 
 @compiled()
-def rows_together(n_rows, width):
+def _rows_together(n_rows, width):
     """Rows to see as one, a power of 2; 8 or more of those long rows if possible."""
     together = 1
     while together * width < _LONG_ROW and together * 16 <= n_rows:
@@ -535,16 +535,14 @@ def _add_weighted(flat, start, n_rows, stride, width, n_features, weight, scratc
 
 
 @compiled()
-def centre_and_scale(flat, width, centre, scale, offset, out):
+def _centre_and_scale(flat, width, centre, scale, offset, out):
     """Write ``(flat - centre) * scale + offset``, rounded once, into ``out``.
 
     Parameters
     ----------
     flat : read-only float32 or float64 array
-        Rows of n_features values, or many of ``width`` values each.
+        Rows of ``width`` values each.
     width : int
-        Values in a row before the three vectors start again; 0: one value of
-        theirs for all.
     centre, scale, offset : read-only float64 arrays of ``width`` values
         A centre of 0 and an offset of -0.0 change nothing.
     out : array as ``flat``, or that itself
@@ -582,7 +580,7 @@ def _centre_and_scale_row(row, centre, scale, offset, out):
 
 
 @compiled()
-def any_infinite(flat):
+def _any_infinite(flat):
     """Whether a read-only float32 or float64 array contains infinity."""
     infinite = 0
     for i in range(flat.size):
