@@ -1,16 +1,16 @@
-"""Speed beside the peers: StandardScaler, PyTorch and River.
+"""Speed compared with that of the peers: StandardScaler, PyTorch and River.
 
     python -m benchmarks
     python -m benchmarks --quick
     python -m benchmarks --select transform
     python -m benchmarks --markdown docs/performance_table.md --picture out.png
 
-Each row of the table is one piece of work. Ours and its peers' take turns, round
-by round, in one process; a ratio is one of medians, and its spread is the range
-between the quartiles of the rounds' own ratios. Set-up is outside the timed part.
-The clock is timeit's, with the garbage collector off: pyperf and pytest-benchmark
-time one function after the other, where these have to alternate. Work that
-depends on the kernels runs in a process of its own for each of the two.
+Each row of the table is one piece of work. Our code and a peer's take turns, round
+by round, in one process. The ratio is that of the medians, and its spread is the range
+between the quartiles of the rounds' own ratios. Setting up is not timed. The clock is
+timeit's, with the garbage collector off: pyperf and pytest-benchmark time one function
+after the other, whereas these have to alternate. Without --quick, each piece of work
+runs in a process of its own; rows that say "plain" use NumPy's loops.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="fewer rounds, a minute")
-    parser.add_argument("--select", default="", help="only work whose name has this")
-    parser.add_argument("--list", action="store_true", help="name the work and stop")
+    parser.add_argument("--select", default="", help="only work with this in its name")
+    parser.add_argument("--list", action="store_true", help="list the work and stop")
     parser.add_argument("--markdown", help="file to write the table to")
     parser.add_argument("--picture", help="file to draw the table into")
     parser.add_argument("--measure", help=argparse.SUPPRESS)

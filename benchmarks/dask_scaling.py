@@ -6,8 +6,9 @@
 
 The first prints what each chunk costs (bytes, tasks, seconds of the scheduler), the
 speed-up from one worker to two, a simulation of the task graph on up to a thousand
-workers beside the formula of the docs, and the formula for a trillion rows. The last
-only simulates, with a scheduler of 1 ms per task.
+workers compared with the formula of the docs, and the formula's result for a trillion
+rows. The second does the same with fewer and smaller chunks. The last only simulates,
+with a scheduler of 1 ms per task.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Memory that learning and transforming take beyond their input.
+"""Memory that learning and transforming take in addition to their input.
 
     python -m benchmarks.memory
     python -m benchmarks.memory --megabytes 2048
     python -m benchmarks.memory --larger-than-ram
 
-The first two print a table against StandardScaler, as tracemalloc counts it
-(NumPy reports its arrays to it). The third learns from, and transforms in place,
-a memory-mapped file larger than this machine's memory.
+The first two compare it with StandardScaler's, as tracemalloc counts it (NumPy
+reports its arrays to it). The third learns from a memory-mapped file larger than
+this machine's memory.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def peak_resident() -> int:
 
 
 def table(megabytes: int) -> None:
-    """Print the peaks for dense arrays of so many megabytes."""
+    """Print the peaks for dense arrays of the given size in megabytes."""
     bn, scaler = BatchNorm1dTransformer(), StandardScaler()
     print(
         f"Peak memory in MB beyond an array of {megabytes} MB, {N_FEATURES} columns\n"

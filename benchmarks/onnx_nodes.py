@@ -1,12 +1,11 @@
-"""What a graph may be made of: nodes that normalise, timed in onnxruntime.
+"""Which nodes normalise fastest, and how exactly, in onnxruntime.
 
     python -m benchmarks.onnx_nodes
 
 Each line is one choice of nodes for ``(x − mean)·scale + bias``: how long it takes on
 one thread, and how far its output is from ``transform``'s when the mean is 10 000
 standard deviations away from 0. The choices take turns; the time is the median of
-the rounds. ``sk_batchnorm.onnx`` takes the first, and the second where the mean is
-large.
+the rounds. ``sk_batchnorm.onnx`` uses the first, and the second if the mean is large.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""What "in all steps or in none" costs: a StreamingPipeline beside its steps by hand.
+"""What it costs a StreamingPipeline that a mini-batch is learned by all steps or none.
 
     python -m benchmarks.pipeline
 
-Both learn the same mini-batch again and again, in turns; the ratio is the median
-of the rounds' own ratios, and its spread the range between their quartiles.
+The pipeline, and its steps called by hand, learn the same mini-batch again and again,
+in turns. The ratio is the median of the rounds' own ratios, and its spread is the range
+between their quartiles.
 """
 
 from __future__ import annotations

@@ -36,18 +36,19 @@ print(f"{len(past)} days until 2007 to search on, {len(future)} days of 2008 to 
 # %%
 # A score for running statistics
 # ------------------------------
-# Good running statistics foresee the next mini-batch. So the score is how likely they
-# held it to be: the mean log density of the days to come, feature by feature, under a
+# Good running statistics predict the next mini-batch. So the score is the likelihood of
+# that mini-batch: the mean log density of the days to come, feature by feature, under a
 # normal distribution with the running mean and variance. Each week is scored before it
 # is learned from. There are no labels, and no model but the transformer.
 #
 # A subclass with that method is all that ``GridSearchCV`` needs; ``TimeSeriesSplit``
-# tests on the days that follow those learned from. Five days say little about a
-# spread: ``variance="total"`` also counts how far the weeks' means stray.
+# tests on the days that follow those learned from. Five days say little about the
+# spread, so we use ``variance="total"``, which also counts how much the weeks' means
+# vary.
 
 
 class NextWeek(BatchNorm1dTransformer):
-    """A batch norm that is scored by how well it foresees the next mini-batch."""
+    """A batch norm that is scored by how well it predicts the next mini-batch."""
 
     def score(self, X, y=None):
         """Mean log density of X, learning on the way, but leaving self as it is."""
@@ -66,10 +67,10 @@ folds = TimeSeriesSplit(n_splits=5)
 search = GridSearchCV(batch_norm, {"momentum": MOMENTUMS}, cv=folds).fit(past)
 
 # %%
-# Some years are harder to foresee than others, whatever the momentum. So the table also
-# has the difference from the chosen momentum, fold by fold. The half-life is the number
-# of weeks after which a week's weight has halved. The year 2008 took no part in the
-# choice.
+# Some years are harder to predict than others, whatever the momentum. So the table also
+# has the difference from the score of the chosen momentum, fold by fold. The half-life
+# is the number of weeks after which a week's weight has halved. The year 2008 took no
+# part in the choice.
 
 splits = [f"split{i}_test_score" for i in range(folds.n_splits)]
 by_fold = np.array([search.cv_results_[split] for split in splits])
@@ -92,13 +93,13 @@ for i, momentum in enumerate(MOMENTUMS):
 # The display streams all days with the smallest momentum, the chosen one and a large
 # one.
 #
-# - Too slow: the line comes late wherever the weeks go, and the band has to be wide, as
-#   it holds a drift of years.
+# - Too slow: the line lags behind the weeks, and the band is wide, as it contains the
+#   drift of years.
 # - Too nervous: the line repeats the noise of every week, and the band is that of a few
-#   days, often far too narrow. It costs most.
-# - In between the score is flat: twice the chosen momentum is as good on the folds, and
-#   a little better in 2008, when the market moved faster than before. A search finds
-#   the right order of magnitude; a finer grid would fit the noise of the folds.
+#   days, often far too narrow. This has the worst score.
+# - In between, the score is flat: twice the chosen momentum is as good on the folds,
+#   and a little better in 2008, when the market moved faster than before. A search
+#   finds the right order of magnitude; a finer grid would fit the noise of the folds.
 #
 # ``momentum=None``, which weighs all weeks alike as ``StandardScaler`` does all rows,
 # is about as poor as the slowest.

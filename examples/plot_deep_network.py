@@ -4,11 +4,10 @@ Does batch normalisation help in a deep network?
 ================================================
 
 Batch normalisation is praised for three things: gradients no longer vanish in
-a deep network, it trains faster, and it generalises better. Here are three
-networks of ten hidden layers that learn handwritten digits, each with and
-without ``BatchNorm1dTransformer`` between the weights and the activation. The
-networks are a few lines of NumPy; the layer's ``forward`` and ``backward`` are
-all that it takes.
+a deep network, it trains faster, and it generalises better. To test this, three
+networks of ten hidden layers learn handwritten digits, each with and without
+``BatchNorm1dTransformer`` between the weights and the activation. The networks
+are a few lines of NumPy, which call the ``forward`` and ``backward`` of each layer.
 """
 
 import sys
@@ -28,9 +27,9 @@ from sk_batchnorm import BatchNorm1dTransformer
 # %%
 # A network in NumPy
 # ------------------
-# A network is a list of layers. Each has ``forward`` for training, ``transform``
-# for evaluation and ``backward`` for the gradient, as the transformer has, and
-# what it learns is called as it is there: ``weight_`` and ``bias_``.
+# A network is a list of layers. Like the transformer, each has ``forward`` for
+# training, ``transform`` for evaluation and ``backward`` for the gradient, and
+# its parameters are called ``weight_`` and ``bias_``.
 
 
 class Dense:
@@ -124,19 +123,19 @@ def evaluate(layers, X, y):
 # %%
 # A fair comparison
 # -----------------
-# The other side should be as good as it can be, so the networks differ in how
-# well they would do alone:
+# The networks differ in how well they learn without batch normalisation:
 #
-# - hyperbolic tangent and the initialisation of Glorot and Bengio (2010), which
+# - hyperbolic tangent with the initialisation of Glorot and Bengio (2010), which
 #   was made for it;
-# - hyperbolic tangent and weights of a quarter of that, as they were once drawn;
+# - hyperbolic tangent with a quarter of these weights, such as were once usual;
 # - logistic activation, whose slope is at most a quarter, so that it needs larger
 #   weights. Eight times Glorot's, a standard normal here, suits the network
 #   without batch normalisation better than the usual advice, which is four times.
 #
-# Both sides get the same splits, initial weights, mini-batches, standardised
-# pixels and learning rates, those of plain stochastic gradient descent. Of these
-# each side takes the one with the lowest training loss at the end.
+# Both sides, with and without batch normalisation, get the same splits, initial
+# weights, mini-batches, standardised pixels and learning rates, and use plain
+# stochastic gradient descent. Each side is shown at the learning rate with its
+# lowest training loss at the end.
 
 NETWORKS = {
     "tanh, Glorot": (TANH, 1),
@@ -257,39 +256,40 @@ for side in SIDES:
 # --------------------
 # Numbers are mean ± standard deviation over the seeds.
 #
-# (a) *Gradients no longer vanish*: supported, where they do vanish. In the network
-# with small weights the gradient at the first hidden layer is a quarter of a
-# million times smaller than at the last, a factor of four for each layer, and
-# training does not change that. With batch normalisation it is two to three times
-# larger at the first layer than at the last, whatever the scale of the weights,
-# which the division cancels. With Glorot's weights there is next to nothing to
-# mend: the gradient falls by a factor of 2.4. In the sigmoid network it falls by
-# 3.3, too little to be the reason why that one learns so slowly.
+# (a) *Gradients no longer vanish*: true, where they would vanish otherwise. In the
+# network with small weights and without batch normalisation, the gradient at the
+# first hidden layer is a quarter of a million times smaller than at the last, a
+# factor of four for each layer, and training does not change that. With batch
+# normalisation it is two to three times larger at the first layer than at the last,
+# whatever the scale of the weights, which the division cancels. With Glorot's
+# weights there is little to improve: the gradient falls by a factor of 2.4. In the
+# sigmoid network it falls by a factor of 3.3, too little to explain why that network
+# learns so slowly.
 #
-# (b) *Training is faster and ends better*: supported by far in the two networks
-# that learn badly alone. With small weights, nothing is learned at any learning
-# rate without batch normalisation, 10 % correct, and 96 ± 1 % of the test images
-# are correct with it. The sigmoid network reaches 42 ± 9 % without and 94 ± 2 %
-# with it; it is still getting better at the end without. With Glorot's weights,
-# batch normalisation saves an epoch on the way to 95 % in training (2.2 ± 0.4
-# instead of 3.4 ± 0.9), and the end is a tie: 96.0 ± 1.1 % without and
-# 96.0 ± 1.6 % with it in test. By the clock it loses there, as an epoch takes
-# more than twice as long. It stands larger learning rates better, though not well:
-# at ten times the best, the test accuracy is about 50 ± 30 % instead of chance.
+# (b) *Training is faster and ends better*: clearly true in the two networks that
+# learn badly without batch normalisation. With small weights, nothing is learned at
+# any learning rate without it (10 % of the test images are correct), and with it
+# 96 ± 1 % are correct. The sigmoid network reaches 42 ± 9 % without it, though it is
+# still improving at the end, and 94 ± 2 % with it. With Glorot's weights, batch
+# normalisation saves an epoch on the way to 95 % in training (2.2 ± 0.4 instead of
+# 3.4 ± 0.9), and the test accuracy at the end is the same: 96.0 ± 1.1 % without and
+# 96.0 ± 1.6 % with it. By the clock it takes longer there, as an epoch takes more
+# than twice as long. It tolerates larger learning rates better, though not well: at
+# ten times the best one, the test accuracy is about 50 ± 30 % instead of chance.
 #
-# (c) *It generalises better*: not supported. Where both sides learn, with Glorot's
-# weights, the gap between training and test accuracy differs by −0.3 ± 1.4
-# percentage points, which is none. In the other two the test accuracy rises
-# because the training accuracy does, and the gap is wider with batch
-# normalisation, by 2 to 4 points: there is more to lose.
+# (c) *It generalises better*: not confirmed. Where both sides learn, with Glorot's
+# weights, the gap between training and test accuracy changes by −0.3 ± 1.4
+# percentage points, which is no difference. In the other two networks, the test
+# accuracy rises because the training accuracy does, and the gap is 2 to 4 points
+# wider with batch normalisation.
 #
 # So batch normalisation makes training robust against a poor initialisation, a
-# poor activation and, up to a point, too large a step. It is no substitute for
-# Glorot's initialisation in a network that this is right for, nor an addition to
-# it that shows in the accuracy. That holds for 1797 small images, ten epochs and
-# plain gradient descent; a larger network is another experiment.
+# poor activation and, up to a point, too large a step. Where Glorot's initialisation
+# is right for a network, it does not improve the accuracy further. All this holds
+# for 1797 small images, ten epochs and plain gradient descent; a larger network is
+# another experiment.
 #
-# In the figure lines are medians over the seeds and bands go from the lowest to
+# In the figure, lines are medians over the seeds, and bands go from the lowest to
 # the highest seed. The gradient is that of the loss with respect to a hidden
 # layer's output.
 

@@ -4,9 +4,8 @@ A file larger than memory, and a sudden end
 ===========================================
 
 :doc:`stream_with_checkpoints` learns from a Parquet file one mini-batch at a time.
-Here it gets a file larger than the memory it may use, and is killed on the way, as the
-operating system does it: by SIGKILL, which no process can catch. Started again, it goes
-on at its last checkpoint.
+Here it gets a file larger than the memory it may use, and is killed on the way by
+SIGKILL, which no process can catch. Started again, it goes on from its last checkpoint.
 
 The readings are simulated: 25 sensors that drift, and a label that depends on what they
 measure, not on the drift.
@@ -63,7 +62,7 @@ def start(path, checkpoints):
 
 
 # %%
-# We kill the first process when it has left a few checkpoints, and let the second one
+# We kill the first process once it has saved a few checkpoints, and let the second one
 # finish.
 
 sys.path.insert(0, str(script.parent))
@@ -96,7 +95,7 @@ accuracy = np.array(state["accuracy"])
 print(f"accuracy      {accuracy[10:].mean():.3f} over mini-batches not seen before")
 
 # %%
-# The accuracy does not care: neither for the drift, nor for the end in between.
+# Neither the drift nor the kill shows in the accuracy.
 
 figure, (left, right) = plt.subplots(
     1, 2, figsize=(10, 3.6), width_ratios=[2.2, 1], layout="constrained"

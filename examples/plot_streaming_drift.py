@@ -56,9 +56,10 @@ def stream(scenario, seed):
 # %%
 # ``BatchNorm1dTransformer`` takes part twice, with the default momentum. Its
 # defaults are PyTorch's rule: the running variance averages the variances within
-# the mini-batches, and the start at mean 0 and variance 1 fades out slowly. With
-# ``variance="total"`` the variance also counts how far the mini-batch means
-# stray, as they do in a drift; ``bias_correction=True`` leaves the start out.
+# the mini-batches, and the start at mean 0 and variance 1 fades slowly. With
+# ``variance="total"``, the variance also counts how much the means of the
+# mini-batches vary, as they do in a drift; ``bias_correction=True`` leaves the start
+# out.
 #
 # Each mini-batch is first classified with what was known before it came; then
 # the scaler learns from it, then the classifier. All classifiers have the same
@@ -97,11 +98,11 @@ for name in SCALERS:
     print(f"{name:27}", *cells)
 
 # %%
-# Without drift, total variance and ``StandardScaler`` tie: forgetting gains
-# nothing there. Under both drifts total variance is a little ahead.
-# PyTorch's rule loses to ``StandardScaler`` everywhere, and under the slow drift
-# even to no scaling: a corner pixel, which hardly ever sees ink, hardly varies
-# within a mini-batch; its drift, divided by so little, drowns the other pixels.
+# Without drift, total variance and ``StandardScaler`` are equally good: forgetting
+# gains nothing there. Under both drifts, total variance is a little better.
+# PyTorch's rule is worse than ``StandardScaler`` everywhere, and under the slow drift
+# even worse than no scaling: a corner pixel, where there is hardly ever any ink, hardly
+# varies within a mini-batch; its drift, divided by so little, drowns the other pixels.
 
 WINDOW, PIXEL = 5, 19  # mini-batches in the rolling mean; a pixel near the middle
 COLORS = {"No scaling": "#777777", "StandardScaler": "#D55E00", OURS: "#0072B2"}

@@ -4,11 +4,11 @@ Text, a mini-batch at a time
 ============================
 
 Which library does a docstring come from: NumPy, SciPy or scikit-learn? A linear
-classifier learns it from a stream of texts. ``HashingVectorizer`` counts their words
+classifier learns this from a stream of texts. ``HashingVectorizer`` counts their words
 without a vocabulary, into a sparse matrix; one mini-batch in memory is enough.
 
-Does it help to scale the counts? The scaler too must learn by ``partial_fit``, and it
-must leave zeros alone: ``MaxAbsScaler`` does, the others do with ``with_mean=False``.
+Does it help to scale the counts? The scaler, too, must have ``partial_fit``, and it
+must keep zeros: ``MaxAbsScaler`` does, and the others do with ``with_mean=False``.
 """
 
 import re
@@ -55,10 +55,11 @@ print(f"{counts.nnz:,} before scaling, {scaled.nnz:,} after", end="; ")
 print(f"a dense matrix would hold {np.prod(counts.shape):,}.\n")
 
 # %%
-# ``BatchNorm1dTransformer`` takes part with PyTorch's rule, and twice with
+# ``BatchNorm1dTransformer`` takes part once with PyTorch's rule, and twice with
 # ``bias_correction=True``, which leaves out that rule's start at variance 1. Each
 # mini-batch is first classified; then the scalers learn from it, then the classifiers.
-# The best learning rate depends on the scale, so each scaler has a classifier for each.
+# The best learning rate depends on the scale, so each scaler is followed by a
+# classifier for each rate.
 
 corrected = BatchNorm1dTransformer(with_mean=False, bias_correction=True)
 SCALERS = {
@@ -100,16 +101,17 @@ for name, row, deviation in zip(SCALERS, means, spread, strict=True):
     print(f"{name:27}", *(f"{mean:5.1f}" for mean in row), best)
 
 # %%
-# A word in a small share p of the texts has a variance of about p, so that rare words
-# are multiplied by about 1 / sqrt(p). `eps` bounds that by 1 / sqrt(eps): 316 for the
-# default, 10 for 0.01. PyTorch's start at variance 1 is a bound too, but it fades.
+# A word that occurs in a small share p of the texts has a variance of about p, so that
+# its counts are multiplied by about 1 / sqrt(p). `eps` limits this factor to 1 /
+# sqrt(eps): 316 for the default, 10 for 0.01. PyTorch's start at variance 1 is a limit,
+# too, but it fades.
 #
-# - Each at its best rate, every scaling beats none, and ``eps=0.01`` (chosen in
-#   hindsight) is ahead: a few texts say little about the rarest words.
-# - The other four hardly differ. With the default `eps` we gain nothing over
-#   ``StandardScaler``: nothing drifts here, so there is nothing to forget.
-# - At the largest rates we lose to ``MaxAbsScaler``, which multiplies by least. Search
-#   `eps` and the rate on texts like yours, together.
+# - At its best rate, every scaling beats no scaling, and ``eps=0.01`` (chosen in
+#   hindsight) is the best: a few texts say little about the rarest words.
+# - The other four hardly differ. With the default `eps`, ``BatchNorm1dTransformer``
+#   gains nothing over ``StandardScaler``: there is no drift, and so nothing to forget.
+# - At the largest rates, ``MaxAbsScaler``, which multiplies the least, is better than
+#   ``BatchNorm1dTransformer``. Search `eps` and the rate together, on texts like yours.
 
 COLORS = ["#777777", "#E69F00", "#D55E00", "#56B4E9", "#009E73", "#0072B2"]
 WORDS = ["the", "array", "sparse", "kernel", "wavelet", "bicubic"]  # ever rarer

@@ -4,17 +4,17 @@ A stream that survives being killed
 ===================================
 
 A pipeline learns from a Parquet file that need not fit into memory, mini-batch by
-mini-batch, and leaves a checkpoint every so often. Whatever ends the process (a
+mini-batch, and saves a checkpoint every so often. Whatever ends the process (a
 power cut, the out-of-memory killer, an impatient administrator), the same command
-goes on at the mini-batch after the last checkpoint, and ends with the same bits as a
-process that was never stopped:
+goes on after the last checkpoint, and ends with the same bits as a process that was
+never stopped:
 
 .. code-block:: sh
 
    python stream_with_checkpoints.py sensors.parquet checkpoints
 
 :doc:`plot_out_of_core` runs it under a memory limit smaller than the file, and kills
-it. Copy it and make it yours: a checkpoint holds whatever ``state`` holds.
+it. Copy this script and adapt it: a checkpoint holds whatever ``state`` holds.
 """
 
 import hashlib
@@ -31,9 +31,9 @@ from sk_batchnorm.pipeline import make_streaming_pipeline
 
 # %%
 # A checkpoint is there as a whole or not at all: it is written under another name,
-# forced to the disk, and renamed, which is one step of the file system. What the disk
-# may do to it later, the digest in front of it tells. The checkpoint before it is kept
-# for that case.
+# forced to the disk, and renamed, which is a single step for the file system. If the
+# disk damages it later, the digest in front of it reveals that, and the checkpoint
+# before it has been kept.
 
 
 def save(folder, number, state):
@@ -76,8 +76,8 @@ def whole_names(folder):
 
 
 # %%
-# A mini-batch is a row group of the file. The pipeline predicts it before it learns
-# from it, so that the accuracy is that on data never seen.
+# A mini-batch is a row group of the file. The pipeline predicts each mini-batch before
+# it learns from it, so that the accuracy is measured on data never seen.
 
 
 def stream(path, folder, every=10):
@@ -106,10 +106,10 @@ def stream(path, folder, every=10):
 
 
 # %%
-# A few habits keep the promise of the same bits: whatever the next mini-batch depends
-# on is in the state, random numbers come from a fixed ``random_state``, and the file
-# does not change. Load only checkpoints of your own, since a pickle may run any code;
-# the digest tells damage, not forgery.
+# The result has the same bits if whatever the next mini-batch depends on is in the
+# state, random numbers come from a fixed ``random_state``, and the file does not
+# change. Load only checkpoints of your own, since a pickle may run any code: the digest
+# detects damage, not forgery.
 
 if __name__ == "__main__":
     state = stream(Path(sys.argv[1]), Path(sys.argv[2]))

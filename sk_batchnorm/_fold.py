@@ -43,23 +43,24 @@ def fold(
 ) -> Any:
     """Return a linear model that predicts on raw features as the pair does.
 
-    Eval mode is an affine map, ``y = (x - mean) * scale + bias``, and so is a
-    linear model. One after the other is again a linear model, of the
-    coefficients and the intercept ::
+    ``transform`` is an affine map, ``y = (x - mean) * scale + bias``, and so is a
+    linear model. Together they are a single linear model with the coefficients
+    and the intercept ::
 
         coef_ * scale
         intercept_ + coef_ @ (bias - mean * scale)
 
-    Serving it takes no :meth:`~BatchNorm1dTransformer.transform`.
+    It predicts without :meth:`~BatchNorm1dTransformer.transform`.
 
     Parameters
     ----------
     transformer : BatchNorm1dTransformer or Pipeline
         A fitted transformer with running statistics; or a fitted Pipeline that
-        ends with one and a linear model, and then no `linear_model`.
+        ends with one and a linear model.
 
     linear_model : estimator
-        Fitted on the transformer's output: any estimator that predicts by its
+        Fitted on the transformer's output; None if `transformer` is a Pipeline.
+        It may be any estimator that predicts by its
         attributes ``coef_``, of shape (n_features,) or (n_outputs, n_features),
         dense or sparse, and ``intercept_``.
 
@@ -76,8 +77,8 @@ def fold(
     NotFittedError
         If the transformer or the model is not fitted.
     TypeError
-        If one of them is of another kind, or has a `coef_` that is computed
-        from something else, as that of ``SVR(kernel="linear")``.
+        If one of them is of another kind, or if `coef_` is computed from
+        something else and can't be set, as with ``SVR(kernel="linear")``.
     ValueError
         If ``track_running_stats=False`` leaves nothing to fold, if the numbers
         or the names of features differ, if a Pipeline does not end with the
@@ -85,25 +86,25 @@ def fold(
 
     Notes
     -----
-    PyTorch's ``torch.nn.utils.fuse_linear_bn_eval`` folds a layer that
-    comes after a linear one; here it comes before.
+    PyTorch's ``torch.nn.utils.fuse_linear_bn_eval`` folds a batch norm that comes
+    after a linear layer; here it comes before.
 
-    :meth:`~BatchNorm1dTransformer.transform` subtracts the mean first and keeps
-    the digits that a large mean would cancel. A linear model can't: of raw
-    features that are k standard deviations away from 0, the result has
-    log10(k) digits less, of the 16 of float64 or the 7 of a float32 `coef_`.
+    :meth:`~BatchNorm1dTransformer.transform` subtracts the mean first, so that a
+    large mean costs no digits. A linear model can't do that: if the mean of a
+    feature is k standard deviations away from 0, log10(k) digits are lost, of the
+    16 of float64 or the 7 of a float32 `coef_`.
 
-    Before it is returned, the copy is held against the pair at a few random
-    points. Two affine maps that differ agree on a plane at most, which random
-    points miss: a `coef_` that means something else, as that of a
-    ``PLSRegression`` that centres its X, does not pass.
+    Before the folded model is returned, its predictions are compared with those of
+    the pair at a few random points. Two different affine maps agree on a plane at
+    most, which random points miss. So a model that uses `coef_` in another way,
+    such as a ``PLSRegression`` that centres its X, is found out.
 
-    The copy is for predicting. Its parameters are the model's, ``fit_intercept``
-    too, though there is an intercept now; a clone of it is a clone of the model.
-    It should not be trained further: train the pair, and fold again. Methods
-    that read more than `coef_` and `intercept_`, such as ``transform`` of
-    ``LinearDiscriminantAnalysis`` and ``predict(X, return_std=True)`` of
-    ``BayesianRidge``, raise AttributeError.
+    The folded model is for prediction only. Do not train it further: train the
+    pair, and fold again. Its parameters are those of the original model (even
+    ``fit_intercept=False``, though there is an intercept now), so that a clone of
+    one is a clone of the other. Methods that need more than `coef_` and
+    `intercept_`, such as ``transform`` of ``LinearDiscriminantAnalysis`` and
+    ``predict(X, return_std=True)`` of ``BayesianRidge``, raise AttributeError.
 
     Examples
     --------

@@ -14,9 +14,9 @@ _PACKAGES = ("sk-batchnorm", "numpy", "scipy", "scikit-learn", "joblib", "numba"
 def show_versions() -> None:
     """Print the versions of what this package runs on, and its kernels.
 
-    The kernels are "numba" where numba is installed, else "numpy". The
-    environment variable ``SK_BATCHNORM_KERNELS``, set to one of the two before
-    the package is imported, chooses them.
+    Include this output in a bug report. The kernels are "numba" if numba is
+    installed, else "numpy". To choose one of the two, set the environment variable
+    ``SK_BATCHNORM_KERNELS`` to it before the package is imported.
 
     Examples
     --------

@@ -59,8 +59,8 @@ class BatchNorm1dTransformer(
     :meth:`partial_fit` is one training step: it moves the running mean and
     variance toward those of the mini-batch by `momentum`. :meth:`transform` is
     eval mode: it normalises with the running statistics, then applies the
-    affine map. :meth:`fit` learns from scratch and, in one pass, arrives where
-    repeated training on X would settle.
+    affine map. :meth:`fit` learns from scratch: in one pass, it computes the
+    running statistics that repeated training on X would converge to.
 
     The output is::
 
@@ -101,11 +101,12 @@ class BatchNorm1dTransformer(
         comes out huge under "within".
 
     bias_correction : bool, default=False
-        If True the starting point (mean 0, variance 1) has no weight:
-        :meth:`partial_fit` keeps the normalised exponentially weighted
-        average, useful from the first mini-batch on. False is PyTorch's rule,
-        in which the start still has the weight ``(1 - momentum)**t`` after t
-        mini-batches: 44 of them, by default, bring it below 1 %.
+        If True the starting point (mean 0, variance 1) has no weight: the
+        running statistics are a normalised exponentially weighted average,
+        useful from the first mini-batch on. False is PyTorch's rule, in which
+        the start still has the weight ``(1 - momentum)**t`` after t
+        mini-batches; with the default momentum, it takes 44 of them to fall
+        below 1 %. :meth:`fit` always corrects the bias.
 
     weight_init, bias_init : None, float or array-like of shape (n_features,), \
 default=None
@@ -114,23 +115,23 @@ default=None
 
     with_mean : bool, default=True
         If False the data are scaled but not centred, which keeps sparse data
-        sparse and is what they need. The running mean is learned all the same.
+        sparse; sparse data need it. The running mean is learned all the same.
 
     batch_size : int or None, default=256
         Number of rows, at least 2, in a mini-batch of :meth:`fit`. None makes
         all of X one mini-batch, whose rows all weigh the same; `momentum` then
-        has nothing to weigh. Every mini-batch counts as a whole, a short last
-        one too.
+        has no effect. Every mini-batch has the same weight in the update rule,
+        even a short last one.
 
     n_jobs : int or None, default=None
         Number of threads for large arrays, as everywhere in scikit-learn: None
-        is 1, unless in a ``joblib.parallel_config`` context, -1 is all
+        is 1, unless in a ``joblib.parallel_config`` context; -1 is all
         processors. No result depends on it.
 
     copy : bool, default=True
-        If False :meth:`transform` and :meth:`inverse_transform` write into X
-        where they can: an array of dtype float32 or float64, or the one behind
-        a DataFrame, if it is writable.
+        If False :meth:`transform` and :meth:`inverse_transform` write into X if
+        they can, that is, if X, or the array behind a DataFrame, is writable and
+        of dtype float32 or float64.
 
     Attributes
     ----------
@@ -139,7 +140,8 @@ default=None
         None if ``track_running_stats=False``.
 
     running_var_ : ndarray of shape (n_features,), float64
-        Running variance of each feature, likewise.
+        Running variance of each feature, read-only too. None if
+        ``track_running_stats=False``.
 
     num_batches_tracked_ : int, or ndarray of shape (n_features,)
         Number of mini-batches learned from since the last reset; an array once
@@ -148,6 +150,10 @@ default=None
 
     weight_, bias_ : ndarray of shape (n_features,), float64
         The affine map. None if ``affine=False``.
+
+    weight_grad_, bias_grad_ : ndarray of shape (n_features,), float64
+        Gradients of the affine map from the last :meth:`backward`, before which
+        they do not exist. None if ``affine=False``.
 
     n_features_in_ : int
         Number of features seen during fitting.
@@ -183,16 +189,16 @@ default=None
     shape (n_samples, n_channels, n_timepoints), whose channels are the
     features; or sparse, with ``with_mean=False``.
 
-    A call that raises leaves the transformer as it was. The running
-    statistics are replaced in one assignment, so that one thread may stream
-    :meth:`partial_fit` while others :meth:`transform`. To read the mean and the
-    variance of one moment in such a case, take both from one
+    A call that raises an error leaves the transformer as it was. The running
+    statistics are replaced in one assignment, so that one thread may call
+    :meth:`partial_fit` while others call :meth:`transform`. To read a mean and a
+    variance that belong together in such a case, take both from one
     :meth:`state_dict`.
 
-    `affine`, `track_running_stats`, `weight_init` and `bias_init` decide what
-    there is to learn; a change of them by ``set_params`` shows at the next
-    :meth:`fit`, :meth:`reset_parameters` or :meth:`load_state_dict`. `eps` and
-    `with_mean` act on the next :meth:`transform`.
+    If you change `affine`, `track_running_stats`, `weight_init` or `bias_init`
+    by ``set_params``, the change takes effect at the next :meth:`fit`,
+    :meth:`reset_parameters` or :meth:`load_state_dict`. A change of `eps` or
+    `with_mean` takes effect at the next :meth:`transform`.
 
     References
     ----------
@@ -316,12 +322,12 @@ default=None
         """Forget everything and learn from X.
 
         X is cut, in order, into mini-batches of `batch_size` rows (a last one
-        of a single row, or of no more weight, joins the one before it), which
-        are learned one after the other with bias correction. So the last rows
-        weigh most; pass ``batch_size=None`` or ``momentum=None`` for data in no
-        order of time.
-        For ``variance="within"`` and a momentum above 0 this is where a PyTorch
-        layer arrives when it repeats the same mini-batches for ever.
+        of a single row, or of a total weight of 1 or less, joins the one before
+        it), which are learned one after the other with bias correction. So the
+        last rows weigh most; if the data are not in order of time, pass
+        ``batch_size=None`` or ``momentum=None``.
+        With ``variance="within"`` and a momentum above 0, a PyTorch layer that
+        repeats the same mini-batches again and again converges to the result.
 
         Parameters
         ----------
@@ -333,7 +339,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             Ignored.
 
         sample_weight : float or array-like of shape (n_samples,), default=None
-            Frequency weights: a row of weight 2 is that row twice. Rows of
+            Frequency weights: a row of weight 2 counts as that row twice. Rows of
             weight 0 are left out before X is cut into mini-batches.
 
         Returns
@@ -375,8 +381,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             Ignored.
 
         sample_weight : float or array-like of shape (n_samples,), default=None
-            Frequency weights: a row of weight 2 is that row twice, a row of
-            weight 0 is not there.
+            Frequency weights: a row of weight 2 counts as that row twice, and a
+            row of weight 0 is left out.
 
         Returns
         -------
@@ -409,10 +415,10 @@ array-like of shape (n_samples, n_channels, n_timepoints)
     def forward(self, X: Any) -> NDArray[np.floating]:
         """Training mode: normalise X by its own statistics, and learn from it.
 
-        What ``bn(x)`` does in PyTorch after ``bn.train()``: X is normalised by its
-        own mean and biased variance, and the affine map applied; the running
-        statistics take one step, as in :meth:`partial_fit`; and what the gradient
-        needs is remembered until :meth:`backward` takes it.
+        This is what ``bn(x)`` does in PyTorch after ``bn.train()``. X is normalised
+        by its own mean and biased variance, and the affine map is applied. The
+        running statistics take one step, as in :meth:`partial_fit`. What the
+        gradient needs is remembered for :meth:`backward`.
 
         Parameters
         ----------
@@ -437,9 +443,9 @@ n_timepoints)
 
         Notes
         -----
-        The rule of `variance` and `momentum` moves the running statistics only; the
-        output is the same under each. With ``with_mean=False`` it is not centred.
-        The copy of X that is remembered is neither pickled nor cloned.
+        `variance`, `momentum` and `bias_correction` only affect the running
+        statistics, not the output. With ``with_mean=False`` the output is not
+        centred. The copy of X that is remembered is neither pickled nor cloned.
 
         References
         ----------
@@ -497,9 +503,9 @@ n_timepoints)
     def backward(self, grad_output: ArrayLike) -> NDArray[np.floating]:
         """Gradient of the last :meth:`forward`.
 
-        Leaves the gradients of the affine map in `weight_grad_` and `bias_grad_`,
-        for an optimiser of the caller's to apply to `weight_` and `bias_`. They are
-        those of this call alone: nothing is added up from call to call.
+        Stores the gradients of the affine map in `weight_grad_` and `bias_grad_`,
+        with which your optimiser may change `weight_` and `bias_`. They are those of
+        this call alone: nothing is added up from call to call.
 
         Parameters
         ----------
@@ -516,8 +522,8 @@ n_timepoints)
         NotFittedError
             Before anything was learned.
         ValueError
-            If there was no :meth:`forward` since the last call, or if grad_output
-            has another shape than its X, or contains NaN or infinity. The
+            If there was no :meth:`forward` since the last :meth:`backward`, or if
+            grad_output has another shape than X, or contains NaN or infinity. The
             transformer is then as it was.
 
         See Also
@@ -565,9 +571,10 @@ n_timepoints)
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
 array-like of shape (n_samples, n_channels, n_timepoints)
+            Data to normalise.
 
         copy : bool, default=None
-            If False the result is written into X where that is possible; None
+            If False the result is written into X if that is possible; None
             takes the constructor's `copy`.
 
         Returns
@@ -581,9 +588,11 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         NotFittedError
             Before anything was learned.
         ValueError
-            If X is not what was learned from, if it is sparse and there is a
-            bias or a mean to subtract, or if it has fewer than 2 samples with
-            ``track_running_stats=False``.
+            If X does not have the features that were learned from, if it contains
+            infinity, if it is sparse and there is a bias or a mean to subtract,
+            or if it has fewer than 2 samples with ``track_running_stats=False``.
+        InvalidParameterError
+            If `eps` or `copy` is out of range.
         """
         X, stats, weight, bias = self._with_state(
             lambda: self._validate(X, None, "transform", reset=False)[0]
@@ -614,7 +623,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             Normalised data.
 
         copy : bool, default=None
-            If False the result is written into X where that is possible; None
+            If False the result is written into X if that is possible; None
             takes the constructor's `copy`.
 
         Returns
@@ -627,8 +636,11 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         NotFittedError
             Before anything was learned.
         ValueError
-            If a weight is 0, or if there are no running statistics to go back
-            with (``track_running_stats=False``).
+            If X does not have the features that were learned from or contains
+            infinity, if a weight is 0, or if there are no running statistics to
+            invert with (``track_running_stats=False``).
+        InvalidParameterError
+            If `eps` or `copy` is out of range.
         """
         X, stats, weight, bias = self._with_state(lambda: self._validate_output(X))
         if stats is None:
@@ -654,9 +666,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         )
 
     def reset_running_stats(self) -> Self:
-        """Set the running mean to 0, the variance to 1, the count to 0.
+        """Set the running mean to 0, the variance to 1 and the count to 0.
 
-        To None, if ``track_running_stats=False`` has been set since.
+        They become None if ``track_running_stats=False`` has been set since.
 
         Returns
         -------
@@ -673,7 +685,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         return self
 
     def reset_parameters(self) -> Self:
-        """Reset the running statistics, and `weight_` and `bias_` to their start.
+        """Reset the running statistics, and set `weight_` and `bias_` to their start.
 
         Returns
         -------
@@ -685,7 +697,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         NotFittedError
             Before anything was learned.
         ValueError
-            If `weight_init` or `bias_init` has another number of features.
+            If `weight_init` or `bias_init` is for another number of features.
         InvalidParameterError
             If a parameter is out of range.
         """
@@ -696,7 +708,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         return self._become(learned)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Copy what was learned into arrays under PyTorch's names.
+        """Return a copy of what was learned, as arrays under PyTorch's names.
 
         Returns
         -------
@@ -733,17 +745,17 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Self:
-        """Take over the arrays of a state dict, ours or PyTorch's.
+        """Load a state dict, ours or PyTorch's.
 
-        The transformer is fitted afterwards. The parameters are not in the
-        state: construct the transformer with those that belong to it.
+        The transformer is fitted afterwards. A state dict does not contain the
+        parameters: construct the transformer with those that belong to it.
 
         Parameters
         ----------
         state : mapping of str to array-like
-            The keys of :meth:`state_dict` that `affine` and
-            `track_running_stats` ask for, no more and no fewer. What NumPy can
-            make an array of, tensors on the CPU too, is copied to float64.
+            Exactly the keys that :meth:`state_dict` has for this `affine` and
+            `track_running_stats`. The values may be anything that NumPy can
+            convert, tensors on the CPU too; they are copied to float64.
 
         Returns
         -------

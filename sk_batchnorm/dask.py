@@ -69,15 +69,15 @@ class _LazyTransform:
         Returns
         -------
         dask array, or dask DataFrame if ``set_output(transform="pandas")`` says so
-            Lazy, chunk by chunk, with the statistics of now. Of other data what
-            :class:`.BatchNorm1dTransformer` returns.
+            Lazy, chunk by chunk, with the running statistics at the time of the call.
+            For data in memory, what :class:`.BatchNorm1dTransformer` returns.
 
         Raises
         ------
         NotFittedError
             Before anything was learned.
         ValueError
-            If X is not what was learned from.
+            If X does not have the features that were learned from.
         """
         if not is_dask_collection(X):
             return super().transform(X, copy)  # type: ignore[misc]
@@ -110,11 +110,11 @@ class _LazyTransform:
 class DaskBatchNorm1dTransformer(_LazyTransform, BatchNorm1dTransformer):
     """:class:`.BatchNorm1dTransformer` for dask arrays and dask DataFrames.
 
-    :meth:`fit` and :meth:`partial_fit` compute what each chunk says where the
-    chunk lies, and compose it in order; only vectors as long as a row travel.
+    :meth:`fit` and :meth:`partial_fit` summarise each chunk on the worker that
+    holds it, and join the summaries in order; only vectors as long as a row travel.
     :meth:`transform` and :meth:`inverse_transform` are lazy. All parameters,
     attributes and other methods are those of :class:`.BatchNorm1dTransformer`,
-    and data in memory are learned from and transformed as there.
+    and data in memory are handled as there.
 
     Read more in the :ref:`user guide <clusters>`.
 
@@ -133,22 +133,22 @@ bias_correction, weight_init, bias_init, with_mean, batch_size, n_jobs, copy
 
     Notes
     -----
-    A mini-batch ends where its chunk ends. So the state is that of the in-memory
-    ``fit``, to rounding, if the chunks are cut at multiples of `batch_size`, as
-    ``X.rechunk({0: k * batch_size})`` cuts them; otherwise each chunk is cut as
-    ``fit`` cuts X, and its last mini-batch may be shorter. A chunk of a single
-    row, or of no more weight, joins the mini-batch before it. Chunks without
-    rows, and rows of weight 0, are not there. With ``batch_size=None`` all chunks
-    are one mini-batch, and so they are for :meth:`partial_fit`.
+    A mini-batch ends where its chunk ends. So the running statistics are those of
+    the in-memory ``fit``, except for rounding, if the chunks are cut at multiples of
+    `batch_size`, as ``X.rechunk({0: k * batch_size})`` cuts them. Otherwise each
+    chunk is cut as ``fit`` cuts X, and its last mini-batch may be shorter. A chunk of
+    a single row, or of a total weight of 1 or less, joins the mini-batch before it.
+    Chunks without rows, and rows of weight 0, are left out. With ``batch_size=None``,
+    and for :meth:`partial_fit`, all chunks together are one mini-batch.
 
-    Chunk sizes need not be known. X must be one chunk along all axes but the
+    Chunk sizes need not be known. X must have a single chunk along all axes but the
     first. :meth:`~.BatchNorm1dTransformer.forward` loads X into memory, and
-    callbacks are called only where X is there already.
+    callbacks are called only if X is in memory already.
 
     The tasks are those of dask's own reductions, and its option ``split_every``
-    sets how many parts a task joins, 16 by default. The same chunks give the same
-    bits whatever the number of workers, the order in which they finish, and
-    those that die.
+    sets how many summaries a task joins, 16 by default. The same chunks give the
+    same bits, whatever the number of workers, the order in which they finish, and
+    how many of them die.
 
     Examples
     --------
@@ -265,7 +265,7 @@ chunktype=numpy.ndarray>
         Returns
         -------
         dask array
-            Lazy, chunk by chunk. Of other data what
+            Lazy, chunk by chunk. For data in memory, what
             :class:`.BatchNorm1dTransformer` returns.
 
         Raises
@@ -273,20 +273,20 @@ chunktype=numpy.ndarray>
         NotFittedError
             Before anything was learned.
         ValueError
-            If a weight is 0, or if there are no running statistics to go back
-            with (``track_running_stats=False``).
+            If a weight is 0, or if there are no running statistics to invert with
+            (``track_running_stats=False``).
         """
         if not is_dask_collection(X):
             return super().inverse_transform(X, copy)
         return _chunkwise(self, "inverse_transform", X)
 
     def to_local(self) -> BatchNorm1dTransformer:
-        """Hand out a plain transformer, which needs no dask.
+        """Return a plain transformer, which does not need dask.
 
         Returns
         -------
         BatchNorm1dTransformer
-            With the same parameters and a copy of the state of now, without
+            With the same parameters and a copy of the current state, without
             callbacks.
         """
         plain = shallow_copy(self)

@@ -36,17 +36,19 @@ def batch_norm(
 ) -> NDArray[np.floating]:
     """Normalise each feature, then apply the affine map.
 
-    With the arguments and the meaning of ``torch.nn.functional.batch_norm``.
+    The arguments and their meaning are those of ``torch.nn.functional.batch_norm``.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, \
 n_timepoints)
+        The mini-batch.
 
     running_mean, running_var : ndarray of shape (n_features,), float32 or float64, \
 or None
-        In eval mode, what X is normalised by. In training mode they are updated
-        in place, the variance with the unbiased one of X; None remembers nothing.
+        In eval mode, X is normalised by these. In training mode they are updated in
+        place, by the mean and the unbiased variance of X; with None for both,
+        nothing is updated.
 
     weight, bias : array-like of shape (n_features,), default=None
         None is 1 and 0.
@@ -69,11 +71,10 @@ or None
     Raises
     ------
     ValueError
-        If a shape or a value is not what it must be: X contains infinity, or NaN
-        in training mode, or has fewer than two values of a feature to train with;
-        or only one of the running statistics is given, or neither in eval mode;
-        or one of them would overflow its dtype.
-        The running statistics are then as they were.
+        If a shape or a value is not what it must be: X contains infinity, or in
+        training mode NaN or fewer than two values of a feature; only one of the
+        running statistics is given, or in eval mode neither; or one of them would
+        overflow its dtype. The running statistics are then as they were.
     TypeError
         If X is sparse, or an array of another namespace than NumPy's.
     InvalidParameterError
@@ -148,14 +149,17 @@ def batch_norm_backward(
         Gradient of a loss with respect to the output.
 
     X, running_mean, running_var, weight, training, eps
-        As :func:`batch_norm` had them. In training mode the running statistics
-        have no part in the output, and are not looked at.
+        As they were passed to :func:`batch_norm`. In training mode the running
+        statistics are ignored, since the output does not depend on them.
 
     Returns
     -------
     grad_input : ndarray of the shape of X
-        float32 where X is float32 or float16, else float64.
+        Gradient with respect to X; float32 where X is float32 or float16, else
+        float64.
+
     grad_weight, grad_bias : ndarray of shape (n_features,), float64
+        Gradients with respect to weight and bias.
 
     Raises
     ------
@@ -176,8 +180,8 @@ def batch_norm_backward(
         grad_weight = Σ g·x̂
         grad_input  = weight / sqrt(var + eps) · (g − Σg/n − x̂·Σ(g·x̂)/n)
 
-    in training mode, where mean and variance depend on x; in eval mode they are
-    constants, and the last two terms are not there.
+    in training mode, where mean and variance depend on x. In eval mode they are
+    constants, and the last two terms are absent.
 
     References
     ----------

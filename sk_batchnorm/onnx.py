@@ -1,13 +1,14 @@
-"""Conversion to ONNX: importing this module teaches it to skl2onnx.
+"""Conversion to ONNX: importing this module teaches skl2onnx the transformer.
 
 After ``import sk_batchnorm.onnx``, ``skl2onnx.to_onnx`` converts a fitted
-:class:`~sk_batchnorm.BatchNorm1dTransformer` on its own and at any place in a
-Pipeline, a ColumnTransformer, a FeatureUnion or a GridSearchCV. The graph has one
-BatchNormalization node, and what the input needs beside it. Missing values stay
-missing, and the input may have two or three dimensions.
+:class:`~sk_batchnorm.BatchNorm1dTransformer`, on its own or anywhere in a Pipeline, a
+ColumnTransformer, a FeatureUnion or a GridSearchCV. The transformer becomes one
+BatchNormalization node, with others before it if the input needs them. Missing values
+stay missing, and the input may have two or three dimensions.
 
-The output is float64 where the input is, else float32: of integers too, which
-skl2onnx takes for float32 everywhere. They are computed in float64 all the same.
+The output is float64 if the input is float64, else float32. This holds for integers
+too, which skl2onnx generally treats as float32; they are computed in float64 and then
+rounded.
 
 Examples
 --------

@@ -61,18 +61,18 @@ def _if_steps_stream(method: Method) -> Method:
 class StreamingPipeline(Pipeline):
     """A scikit-learn Pipeline that also learns from mini-batches.
 
-    It is :class:`~sklearn.pipeline.Pipeline` in all but one thing: it has
+    It is a :class:`~sklearn.pipeline.Pipeline` that also has
     :meth:`partial_fit`. Step by step,
 
     - a step that has ``partial_fit`` learns from the mini-batch, then
       transforms it for the next step;
     - a stateless step (its tags say ``requires_fit=False``: ``Normalizer``,
       ``FunctionTransformer``) and a frozen one
-      (``sklearn.frozen.FrozenEstimator``) just transform it;
-    - "passthrough" and None hand it on.
+      (``sklearn.frozen.FrozenEstimator``) only transform it;
+    - "passthrough" and None pass it on.
 
-    With any other step, one that can only ``fit``, the pipeline has no
-    ``partial_fit``: ``hasattr`` is False, and the error names the step.
+    If any other step is among them, one that can only ``fit``, the pipeline has
+    no ``partial_fit``: ``hasattr`` is False, and the error names the step.
 
     Read more in the :ref:`user guide <streaming>`.
 
@@ -82,8 +82,8 @@ class StreamingPipeline(Pipeline):
         Names and estimators, as for Pipeline. One may be a StreamingPipeline.
 
     transform_input : list of str, default=None
-        Names of metadata that the steps before the one that asks for them shall
-        transform, as for Pipeline. Needs metadata routing.
+        Names of metadata that are transformed by the steps before the one that
+        requests them, as for Pipeline. Needs metadata routing.
 
     memory : str or object with the joblib.Memory interface, default=None
         Cache of ``fit``, as for Pipeline. :meth:`partial_fit` has nothing to
@@ -113,14 +113,14 @@ class StreamingPipeline(Pipeline):
 
     Notes
     -----
-    A mini-batch that fails in one of the steps leaves all of them as they were,
-    bit for bit. To that end, the steps learn in copies (``copy.deepcopy``),
-    whose attributes they take over at the very end, so that ``pipe[0]`` remains
-    the same object and other threads that predict meanwhile never see a step
-    that is half-way; only between two steps may such a thread get the one of
-    before and the other of after. One thread at a time may learn. A
-    ``RandomState`` among a step's parameters is copied too; it advances in the
-    step, not in the variable that it came from.
+    If a mini-batch fails in one of the steps, all of them are left as they were,
+    bit for bit. To make this possible, copies of the steps (``copy.deepcopy``) do
+    the learning, and at the very end the steps take over the copies' attributes.
+    So ``pipe[0]`` remains the same object, and a thread that predicts meanwhile
+    never sees a step that has learned by half, though it may see one step as it
+    was before the mini-batch and the next one as it is after it. Only one thread
+    at a time may learn. A ``RandomState`` among a step's parameters is copied too:
+    it advances in the step, but the variable that you passed does not.
 
     Examples
     --------
@@ -165,21 +165,20 @@ class StreamingPipeline(Pipeline):
 
         Without metadata routing, `classes`, `sample_weight` and any other
         keyword go to each step whose ``partial_fit`` has an argument of that
-        name; ``step__name``, as in Pipeline, to that step alone. With
+        name; ``step__name``, as in Pipeline, goes to that step alone. With
         ``enable_metadata_routing=True``, they all go to the steps that request
         them by ``set_partial_fit_request`` (and ``set_transform_request``).
 
         Parameters
         ----------
-        X : array-like or what the first step takes
+        X : array-like, or whatever the first step takes
             The mini-batch.
 
         y : array-like, default=None
-            Its targets, given to each step.
+            Its targets, passed to each step.
 
         classes : array-like of shape (n_classes,), default=None
-            All classes of the stream. Classifiers ask for them in the first
-            call.
+            All classes of the stream. Classifiers need them in the first call.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples.
@@ -199,9 +198,9 @@ class StreamingPipeline(Pipeline):
         TypeError
             If a step can't be copied, or is not an estimator.
         ValueError
-            If no step takes a keyword, or the mini-batch is not what a step
-            takes. As after any error, the steps are as they were; a note on the
-            error says which one raised it.
+            If no step takes a keyword, or if a step refuses the mini-batch. As
+            after any error, the steps are as they were; a note on the error names
+            the step that raised it.
         """
         check_parameters(self)
         check_steps(self)
@@ -226,13 +225,13 @@ class StreamingPipeline(Pipeline):
         return self
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Tell which metadata go to which step, as for Pipeline.
+        """Return which metadata go to which step, as for Pipeline.
 
         Returns
         -------
         MetadataRouter
-            Pipeline's, and for ``partial_fit`` the steps' ``partial_fit`` and
-            ``transform``.
+            Pipeline's routes, and from ``partial_fit`` to the steps'
+            ``partial_fit`` and ``transform``.
         """
         router = super().get_metadata_routing()
         last, _ = self.steps[-1]

@@ -32,9 +32,9 @@ class RunningStatsDisplay:
     """Mini-batches of a stream, and the running statistics that follow them.
 
     For each feature, the mean ± standard deviation of every mini-batch is drawn
-    against the running mean ± running standard deviation. A momentum that is
-    too small shows as a line that comes late where the mini-batches go, one
-    that is too large as a line that repeats their noise.
+    against the running mean ± running standard deviation. If the momentum is too
+    small, the line lags behind the mini-batches; if it is too large, the line
+    repeats their noise.
 
     It is recommended to use :meth:`from_estimator` to create a display. All
     parameters are stored as attributes.
@@ -63,16 +63,16 @@ class RunningStatsDisplay:
         Figure that holds the axes.
 
     bounding_ax_ : matplotlib Axes or None
-        The Axes whose place the grid takes. None if the features were drawn
-        into Axes that were passed.
+        The Axes that the grid has replaced. None if the features were drawn into
+        Axes that were passed.
 
     axes_ : ndarray of matplotlib Axes
-        Of the shape (n_rows, n_cols) of the grid, None where a cell is empty;
-        or of the shape of the axes that were passed.
+        Of the shape (n_rows, n_cols) of the grid, with None for empty cells; or of
+        the shape of the axes that were passed.
 
     errorbars_ : ndarray of matplotlib ErrorbarContainer
-        The mini-batches; like the next two of the shape of `axes_`, with None
-        where that has None.
+        The mini-batches. Like the next two, it has the shape of `axes_`, with None
+        where `axes_` has None.
 
     lines_ : ndarray of matplotlib Line2D
         The running means.
@@ -135,18 +135,17 @@ class RunningStatsDisplay:
     ) -> Self:
         """Stream X through a clone of a transformer and draw what it learns.
 
-        X is cut, in order, into the mini-batches of
-        :meth:`~sk_batchnorm.BatchNorm1dTransformer.fit`, of the transformer's
-        `batch_size`. The clone starts afresh, whatever the transformer has
-        learned, and learns from one after the other as by
-        :meth:`~sk_batchnorm.BatchNorm1dTransformer.partial_fit`, so under the
-        transformer's own `bias_correction`: without it the picture begins at
-        mean 0 and variance 1, as the stream does.
+        X is cut into the same mini-batches as by
+        :meth:`~sk_batchnorm.BatchNorm1dTransformer.fit`, with the transformer's
+        `batch_size`. The clone has not learned anything yet, and learns from them
+        one after the other, as by
+        :meth:`~sk_batchnorm.BatchNorm1dTransformer.partial_fit`. So without
+        `bias_correction` the picture begins near mean 0 and variance 1.
 
         Parameters
         ----------
         transformer : BatchNorm1dTransformer
-            Fitted or not. It is left as it is.
+            Fitted or not. It is not changed.
 
         X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
 array-like of shape (n_samples, n_channels, n_timepoints)
@@ -154,7 +153,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
 
         features : int, str or iterable of these, default=None
             Indices or names of the features to draw, in this order. None draws
-            all of them if there are no more than 6, else the first 6.
+            the first 6 features, or all if there are fewer.
 
         ax : matplotlib Axes or array-like of Axes, default=None
             Where to draw; see :meth:`plot`.
@@ -216,7 +215,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             - An array-like holds one Axes for each feature, such as `axes_` of
               another display.
 
-            In axes that were passed, the first has the legend.
+            If axes were passed, the legend is in the first one.
 
         n_cols : int, default=2
             Largest number of columns in the grid of axes.

@@ -1,4 +1,4 @@
-"""A layer of PyTorch as a transformer, and a transformer as a layer of PyTorch.
+"""PyTorch layers as transformers, and transformers as PyTorch layers.
 
 Needs PyTorch: ``pip install "sk-batchnorm[torch]"``.
 """
@@ -24,7 +24,7 @@ __all__ = ["from_torch", "to_torch"]
 
 
 def from_torch(module: torch.nn.Module) -> BatchNorm1dTransformer:
-    """Take a layer of PyTorch over, with all that it has learned.
+    """Make a transformer of a PyTorch layer, with everything that it has learned.
 
     Parameters
     ----------
@@ -34,16 +34,17 @@ def from_torch(module: torch.nn.Module) -> BatchNorm1dTransformer:
     Returns
     -------
     BatchNorm1dTransformer
-        Fitted. Its `transform` is the layer in eval mode, its `partial_fit` and its
-        `forward` go on where the training of the layer stopped. Without a bias in
-        the layer, `bias_` is 0.
+        Fitted. Its `transform` is the layer in eval mode; its `partial_fit` and its
+        `forward` go on where the training of the layer stopped. If the layer has no
+        bias, `bias_` is 0.
 
     Raises
     ------
     TypeError
         If module is of another kind.
     ValueError
-        If the layer has not seen data yet, or holds numbers that it can't work with.
+        If module is a LazyBatchNorm1d that has not seen data yet, or if its state
+        contains NaN, infinity or a negative variance.
 
     See Also
     --------
@@ -97,7 +98,7 @@ def to_torch(
     dtype: torch.dtype | None = None,
     device: Any = None,
 ) -> torch.nn.BatchNorm1d:
-    """Hand a transformer over to PyTorch, with all that it has learned.
+    """Make a PyTorch layer of a transformer, with everything that it has learned.
 
     Parameters
     ----------
@@ -126,9 +127,9 @@ def to_torch(
     InvalidParameterError
         If a parameter of the transformer is out of range.
     ValueError
-        If the layer's outputs, now or after more training, would not be the
-        transformer's, since PyTorch has no such setting; or if a number of the state
-        does not fit dtype.
+        If PyTorch lacks a setting of the transformer, so that the layer's outputs
+        would not be the transformer's, now or after more training; or if a number of
+        the state is too large for dtype.
 
     See Also
     --------
