@@ -356,16 +356,19 @@ def test_sparse_copy_false_writes_into_the_stored_values(method):
 
 
 @pytest.mark.parametrize("format", ["csr", "csc"])
-def test_sparse_keeps_twelve_digits_however_many_the_rows(format):
+@pytest.mark.parametrize("outlier", [0.0, 100.0])
+def test_sparse_keeps_twelve_digits_however_many_the_rows(format, outlier):
+    """The first and the last value are no better start than any other."""
     n_rows = 300_000
     rng = np.random.default_rng(0)
     dense = np.zeros((n_rows, 2))
-    dense[:, 0] = 1e9 + rng.normal(size=n_rows)
+    dense[:, 0] = 1e12 + rng.normal(size=n_rows)
+    dense[[0, -1], 0] += outlier
     X = sparse.csr_array(dense).asformat(format)
-    deviations = dense[:, 0] - 1e9  # exact, as close numbers subtract
+    deviations = dense[:, 0] - 1e12  # exact, as close numbers subtract
     result = moments(X)
     assert_allclose(result.squares[0], n_rows * deviations.var(), rtol=1e-12)
-    mean = Fraction(10**9) + sum(map(Fraction, deviations)) / n_rows
+    mean = Fraction(10**12) + sum(map(Fraction, deviations)) / n_rows
     # The two parts of the mean hold more than a double.
     error = Fraction(result.shift[0]) + Fraction(result.residual[0]) - mean
     assert abs(error) < mean * Fraction(1, 10**20)

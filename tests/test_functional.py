@@ -157,6 +157,11 @@ def test_a_layer_that_learns_is_pytorchs(
 def test_functional_is_the_transformer_without_its_state(
     problem, affine, momentum, eps, defaults
 ):
+    """Mutants that only say the same in another way survive.
+
+    None is as good as False for ``bias_correction``, without which nobody asks for the
+    number of mini-batches before; and ``cast`` is for type checkers alone.
+    """
     X, grad, weight, bias = problem
     n_features = X.shape[1]
     settings = {} if defaults else {"momentum": momentum, "eps": eps}
@@ -312,6 +317,33 @@ def test_integers_and_float16():
         assert_close(grad_input, bn.backward(grad), dtype)
         grads = batch_norm_backward(grad, batch, None, None, training=True)
         assert [each.dtype for each in grads] == [dtype, "float64", "float64"]
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dtype=st.sampled_from(["float16", "float32", "longdouble", "int8", "object"]),
+)
+def test_weight_bias_and_statistics_count_as_float64(seed, dtype):
+    """Of whatever dtype they are, to the bit.
+
+    ``ensure_2d=None`` is as good as False: the mutant survives.
+    """
+    # Thirds, which have digits that a double hasn't.
+    given = np.random.default_rng(seed).uniform(1, 9, (4, 4)) / np.longdouble(3)
+    mean, var, weight, bias = given.astype(dtype)
+    wide_mean, wide_var, wide_weight, wide_bias = given.astype(dtype).astype(float)
+    assert_array_equal(
+        batch_norm(X, mean, var, weight, bias),
+        batch_norm(X, wide_mean, wide_var, wide_weight, wide_bias),
+    )
+    for training in (True, False):
+        narrow = batch_norm_backward(GRAD, X, mean, var, weight, training=training)
+        wide = batch_norm_backward(
+            GRAD, X, wide_mean, wide_var, wide_weight, training=training
+        )
+        for actual, expected in zip(narrow, wide, strict=True):
+            assert actual.dtype == np.float64
+            assert_array_equal(actual, expected)
 
 
 def test_a_constant_feature_without_eps():
@@ -528,18 +560,24 @@ STATS = {"running_mean": np.zeros(4), "running_var": np.ones(4)}
         ({"X": X.astype(complex)}, "[Cc]omplex"),
         ({"X": X[0]}, "Expected 2D array"),
         ({"X": np.zeros((3, 4, 0))}, "2 or 3 dimensions"),
-        ({"X": np.ma.masked_greater(X, 2)}, "X is a masked array"),
+        ({"X": X[..., None, None]}, "2 or 3 dimensions"),
+        (
+            {"X": np.ma.masked_greater(X, 2)},
+            r"^X is a masked array.* Fill it: X\.filled\(value\)\.$",
+        ),
         ({"weight": np.ones(3)}, r"weight has shape \(3,\), but X has 4 features"),
         ({"bias": np.full(4, np.nan)}, "bias contains NaN"),
         ({"running_mean": None}, "must both be given"),
         ({"running_var": None}, "must both be given"),
-        ({"running_var": -np.ones(4)}, "running_var has a negative value"),
+        ({"running_mean": np.zeros(3)}, r"^running_mean has shape \(3,\)"),
+        ({"running_var": np.zeros(3)}, r"^running_var has shape \(3,\)"),
+        ({"running_var": -np.ones(4)}, r"^running_var has a negative value\.$"),
         ({"running_mean": [0.0] * 4}, "running_mean is updated in place"),
         ({"running_var": np.ones(4, dtype=int)}, "running_var is updated in place"),
     ],
-    ids=str,
 )
 def test_bad_arguments_of_batch_norm_change_nothing(change, message):
+    """Mutants that add "X" to the kinds of dtypes survive, as none is of that kind."""
     stats = {key: array.copy() for key, array in STATS.items()}
     arguments = {"X": X, **stats} | change
     with pytest.raises(ValueError, match=message):
@@ -548,10 +586,14 @@ def test_bad_arguments_of_batch_norm_change_nothing(change, message):
         assert_array_equal(array, STATS[key])
 
 
-@pytest.mark.parametrize("scale", [1e25, 1e40])  # the variance overflows, or both
-def test_statistics_beyond_their_dtype_change_nothing(scale):
+@pytest.mark.parametrize(
+    ("scale", "name"), [(1e25, "running_var"), (1e40, "running_mean")]
+)
+def test_statistics_beyond_their_dtype_change_nothing(scale, name):
+    """The variance overflows, or both do: the first is named."""
     mean, var = np.zeros(4, dtype=np.float32), np.ones(4, dtype=np.float32)
-    with pytest.raises(ValueError, match="number too large for float32"):
+    message = f"^{name} would have a number too large for float32"
+    with pytest.raises(ValueError, match=message):
         batch_norm(scale * X, mean, var, training=True)
     assert_array_equal(mean, 0)
     assert_array_equal(var, 1)

@@ -81,10 +81,11 @@ def test_constant_columns_have_variance_exactly_zero_across_blocks():
 def test_constant_columns_stored_throughout_have_variance_exactly_zero(
     format, weighted, n_rows
 ):
-    """Mutants of how near a value has to be to the mean to be tried survive.
+    """Mutants of which values are tried in place of the mean survive.
 
-    Tried in vain, a value is not taken: only one that all others deviate from by
-    exactly 0 is.
+    How near to it one has to be is free, and so are the weights: tried in vain, a
+    value is not taken, but only one that all others deviate from by exactly 0. Where
+    some zeros are not stored, what is near is the mean but for rounding, and as good.
     """
     values = np.array([0.1, 1 / 3, 1e7 + 0.1, -1e300, 5e-324])
     X = sparse.csr_array(np.tile(values, (n_rows, 1))).asformat(format)
@@ -250,8 +251,10 @@ def test_cut_covers_every_row_once_in_order(block_values, n_samples, batch_size,
 def test_mini_batches_together_are_what_each_is_alone(seed, lengths, gaps, weighted):
     """Mutants that only say the same in another way survive.
 
-    ``astype(None)`` is float64, any negative length in ``reshape`` is what is left,
-    and the NumPy kernels set the error state of their threads themselves.
+    ``astype(None)`` is float64, in sparse X and in the rule as well, any negative
+    length in ``reshape`` is what is left, and the NumPy kernels set the error state
+    of their threads themselves. Whether rows that fit a block are one, or the only
+    stretch of a stack, is free as well.
     """
     rng = np.random.default_rng(seed)
     bounds = np.cumsum([0, *lengths])
@@ -280,6 +283,23 @@ def test_as_many_mini_batches_together_as_memory_is_for(
     assert {len(stretch) - 1 for stretch in stretches} == {n_together}
     as_told = cut((100, n_features), 10, n_together=5)
     assert [len(stretch) - 1 for stretch in as_told] == [5, 5]
+
+
+@pytest.mark.parametrize("n_together", [1, 2, 100])
+def test_rows_go_to_a_kernel_in_stretches_as_long_as_it_takes(monkeypatch, n_together):
+    """Shorter ones would say the same, and be slow; longer ones, and take memory."""
+    monkeypatch.setattr(kernels, "BLOCK_VALUES", 12)
+    monkeypatch.setattr(dispatch, "TASK_VALUES", 12)
+    monkeypatch.setattr(_moments, "_STACK_VALUES", 2 * n_together)
+    taken, kernel = [], dispatch.moments
+    monkeypatch.setattr(
+        dispatch, "moments", lambda X, *args: taken.append(args[0]) or kernel(X, *args)
+    )
+    X = np.random.default_rng(0).normal(size=(2000, 2))
+    assert moments(X).count == 2000
+    n_rows = dispatch.rows_at_once(X)
+    assert joined(taken) == [*range(0, 2000, n_rows), 2000]
+    assert {len(bounds) - 1 for bounds in taken[:-1]} <= {n_together}
 
 
 RULE = {"momentum": 0.1, "variance": "within"}

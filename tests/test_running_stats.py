@@ -70,7 +70,7 @@ def test_corrected_factor_is_the_closed_form_in_exact_arithmetic(t, momentum):
 
 @given(t=st.integers(1, 10**6), momentum=st.floats(0, 1e-300))
 def test_corrected_factor_tends_to_one_over_t(t, momentum):
-    """Mutants of the factor that cancels, in the limit, survive."""
+    """Mutants of the factor 1.0 that cancels, in the limit, survive."""
     assert averaging_factor(t - 1, 1, momentum, True) == pytest.approx(1 / t, rel=1e-12)
 
 
@@ -282,6 +282,7 @@ def test_means_farther_apart_than_float64_reaches_are_an_error(variance, momentu
     "duplicate", [copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))]
 )
 def test_statistics_are_read_only_in_copies_too(duplicate):
+    """``writeable = None`` is as good as False: the mutant survives."""
     stats = duplicate(RunningStats.start(2))
     for array in (stats.mean, stats.var):
         with pytest.raises(ValueError, match="read-only"):
