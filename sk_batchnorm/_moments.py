@@ -111,16 +111,19 @@ n_timepoints), or CSR or CSC of shape (n_samples, n_features)
     ValueError
         If X contains infinity.
     """
+    sample_weight, unit = _in_units(sample_weight)
     # Squares of deviations beyond 1e154 overflow; see saturate.
     with np.errstate(over="ignore", invalid="ignore"):
         if sparse.issparse(X):
-            return _of_sparse(X, sample_weight)
-        if not isinstance(X, np.ndarray):
+            result = _of_sparse(X, sample_weight)
+        elif not isinstance(X, np.ndarray):
             bounds = np.array([0, X.shape[0]])
-            return _of_all(iter([_of_namespace(X, bounds, sample_weight)]))
-        if X.ndim == 3:
-            return _of_3d(X, sample_weight)
-        return _of_2d(X, sample_weight, n_jobs)
+            result = _of_all(iter([_of_namespace(X, bounds, sample_weight)]))
+        elif X.ndim == 3:
+            result = _of_3d(X, sample_weight)
+        else:
+            result = _of_2d(X, sample_weight, n_jobs)
+        return _of_units(result, unit)
 
 
 def batch_moments(
@@ -149,13 +152,14 @@ def batch_moments(
     ValueError
         If X contains infinity.
     """
+    own, unit = _in_units(sample_weight)
     if not isinstance(X, np.ndarray) and not sparse.issparse(X):
         with np.errstate(over="ignore", invalid="ignore"):
-            return _of_namespace(X, bounds, sample_weight)
+            return _of_units(_of_namespace(X, bounds, own), unit)
     is_2d = not sparse.issparse(X) and X.ndim == 2
     if is_2d and np.diff(bounds).max() <= dispatch.rows_at_once(X):
         with np.errstate(over="ignore", invalid="ignore"):
-            return _of_stretches(X, bounds, sample_weight, n_jobs)
+            return _of_units(_of_stretches(X, bounds, own, n_jobs), unit)
     return _stack(
         [
             moments(
@@ -280,6 +284,32 @@ def saturate(var: Floats) -> Floats:
     """
     # fmin takes the number where the other is NaN, as infinity less itself is.
     return np.fmin(var, _LARGEST)
+
+
+def _in_units(sample_weight: Floats | None) -> tuple[Floats | None, float]:
+    """Weights below 2, and the power of 2 that they are to be multiplied by.
+
+    So that a large weight times a large value does not overflow, on the way to a mean
+    that is no larger than the values. Powers of 2 change no digit.
+    """
+    if sample_weight is None or sample_weight.max() < 2:
+        return sample_weight, 1.0
+    _, exponent = np.frexp(sample_weight.max())
+    unit = float(np.ldexp(1.0, exponent - 1))
+    return sample_weight / unit, unit
+
+
+def _of_units(batch: Moments, unit: float) -> Moments:
+    """Moments of rows whose weights are so many times as large."""
+    if unit == 1:
+        return batch
+    return Moments(
+        batch.n_samples * unit,
+        batch.count * unit,
+        batch.shift,
+        batch.residual,
+        batch.squares * unit,
+    )
 
 
 def _of_2d(X: NDArray[Any], weight: Floats | None, n_jobs: int | None) -> Moments:

@@ -39,6 +39,57 @@ def relative_error(actual, exact):
     return float(error / abs(exact) if exact else error)
 
 
+def as_3d(X):
+    return X[:, :, None]
+
+
+@given(
+    value=st.sampled_from([1e-200, 1.0, 1.23e150, 1e160, 1e300]),
+    spread=st.sampled_from([0.0, 1e-8, 1.0]),
+    n_lacking=st.integers(1, 5),
+    n_rows=st.integers(2, 100),
+    weighted=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_first_rows_that_say_nothing_make_no_difference(
+    value, spread, n_lacking, n_rows, weighted, seed
+):
+    """From rows without a value no kernel learns where the mean is."""
+    rng = np.random.default_rng(seed)
+    column = value * (1 + spread * rng.normal(size=(n_rows, 1)))
+    longer = np.concatenate([np.full((n_lacking, 1), np.nan), column])
+    weight = None
+    if weighted:
+        longer[:n_lacking] = 0.0
+        weight = np.repeat([0.0, 1.0], [n_lacking, n_rows])
+    actual, expected = moments(longer, weight), moments(column)
+    assert np.all(actual.count == expected.count)
+    assert_allclose(actual.mean, expected.mean, rtol=1e-15)
+    if spread == 0:
+        assert actual.squares == 0
+    # Both may overflow.
+    assert_allclose(
+        saturate(actual.squares), saturate(expected.squares), rtol=1e-12, atol=0
+    )
+
+
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_array, as_3d])
+@given(exponent=st.integers(-20, 40), seed=st.integers(0, 2**32 - 1))
+def test_weights_a_power_of_two_times_as_large_change_no_digit(make, exponent, seed):
+    """Large weights of values of 1e300 do not overflow on the way to the mean."""
+    rng = np.random.default_rng(seed)
+    column = rng.choice([1e300, 1.5e300, np.nan], (50, 1))
+    column[0] = 1e300
+    weight = rng.integers(0, 3, 50) + np.eye(1, 50)[0]
+    one, many = (
+        moments(make(column), weight),
+        moments(make(column), weight * 2.0**exponent),
+    )
+    assert np.isfinite(one.mean).all()
+    assert_array_equal(many.mean, one.mean)
+    assert_array_equal(many.count, one.count * 2.0**exponent)
+
+
 @pytest.mark.parametrize("block_values", [kernels.BLOCK_VALUES, 64])
 @given(
     seed=st.integers(0, 2**32 - 1),

@@ -20,7 +20,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sk_batchnorm._kernels.numpy import Floats, Stack, StoredSums, refuse_infinity
+from sk_batchnorm._kernels.numpy import (
+    SMALLEST,
+    Floats,
+    Stack,
+    StoredSums,
+    refuse_infinity,
+)
 
 # What :func:`_moments` met, bits of what it returns.
 MISSING = 1  # NaN in a row of positive weight
@@ -403,7 +409,10 @@ def _judge(width, scratch):
         count = scratch.all_counts[j] + scratch.counts[j]
         is_finite = abs(sums) <= _LARGEST
         infinite |= 0 if is_finite else 1
-        far |= 1 if is_finite and sums * sums > _FAR * (count * squares) else 0
+        # Of all squares, those that are due to the distance from the mean.
+        due = sums * (sums / max(count, SMALLEST))
+        is_far = squares > _LARGEST or due > _FAR * squares
+        far |= 1 if is_finite and is_far else 0
     return infinite == 0, far == 0
 
 
