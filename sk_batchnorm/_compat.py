@@ -1,10 +1,10 @@
 """The private scikit-learn names that this package needs, in one place.
 
-scikit-learn documents ``_parameter_constraints`` and the array API for estimators
-outside of it but keeps the constraints themselves, and what finds an array's
-namespace, in private modules; a Pipeline's checks of its steps and its
-`transform_input` are private methods. Tested on the oldest and on the newest
-supported version.
+scikit-learn documents ``_parameter_constraints``, ``set_output`` and the array API for
+estimators outside of it but keeps the constraints themselves, what ``set_output`` has
+set, and what finds an array's namespace, in private modules; a Pipeline's checks of its
+steps and its `transform_input` are private methods. Tested on the oldest and on the
+newest supported version.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils._set_output import _auto_wrap_is_configured, _get_output_config
 from sklearn.utils._user_interface import _print_elapsed_time as print_elapsed_time
 
 try:
@@ -53,6 +54,7 @@ __all__ = [
     "largest_float",
     "metadata_for_step",
     "namespace_of",
+    "output_container",
     "print_elapsed_time",
     "to_numpy",
     "with_callbacks",
@@ -154,7 +156,26 @@ def to_numpy(values: Any) -> Any:
     except (ImportError, RuntimeError):
         # Not supported by this SciPy, or SCIPY_ARRAY_API is not set.
         return np.asarray(values)
+    if getattr(values, "requires_grad", False):
+        values = values.detach()  # no gradient flows through NumPy
     return _convert_to_numpy(values, xp)
+
+
+def output_container(estimator: Any) -> str:
+    """What the output of ``transform`` is put into, as ``set_output`` names it.
+
+    Parameters
+    ----------
+    estimator : transformer
+
+    Returns
+    -------
+    {"default", "pandas", "polars"}
+    """
+    if not _auto_wrap_is_configured(estimator):
+        return "default"
+    container: str = _get_output_config("transform", estimator)["dense"]
+    return container
 
 
 def check_steps(pipeline: Any) -> None:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from copy import copy as shallow_copy
 from functools import partial
+from math import inf
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -32,6 +33,7 @@ from sk_batchnorm._compat import (
     from_numpy,
     largest_float,
     namespace_of,
+    output_container,
     to_numpy,
     with_callbacks,
 )
@@ -597,6 +599,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         X, stats, weight, bias = self._with_state(
             lambda: self._validate(X, None, "transform", reset=False)[0]
         )
+        self._check_container(X)
         if sparse.issparse(X) and bias is not None and bias.any():
             raise ValueError(_BIAS_ON_SPARSE)
         if stats is not None:
@@ -612,6 +615,41 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             copy=self.copy if copy is None else copy,
             n_jobs=self.n_jobs,
         )
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Learn from X, then transform it: ``fit(X).transform(X)``.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
+array-like of shape (n_samples, n_channels, n_timepoints)
+            At least 2 samples.
+
+        y : None
+            Ignored.
+
+        **fit_params : dict
+            `sample_weight`, as for :meth:`fit`.
+
+        Returns
+        -------
+        {ndarray, sparse matrix} of the shape of X
+            As from :meth:`transform`.
+
+        Raises
+        ------
+        ValueError
+            As from :meth:`fit` and :meth:`transform`. The transformer is then as it was
+            before both.
+        InvalidParameterError
+            If a parameter is out of range.
+        """
+        before = self.__dict__  # which fit replaces and leaves alone
+        try:
+            return super().fit_transform(X, y, **fit_params)
+        except BaseException:
+            self.__dict__ = before
+            raise
 
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
         """Undo the normalisation.
@@ -928,6 +966,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 f"Found array with 0 {lacking} (shape={tuple(X.shape)}) while a "
                 f"minimum of 1 is required by {type(self).__name__}."
             )
+        if isinstance(X, np.ndarray) and X.dtype == object:
+            # Of a list with None in it, or of numbers that NumPy has no dtype for.
+            X = check_array(X, **(_ACCEPTED | {"dtype": np.float64}))
         if not _is_real(X):
             raise ValueError(f"X has dtype {X.dtype}, which is not a real number.")
         if sparse.issparse(X) and self.with_mean:
@@ -935,11 +976,23 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 f"Cannot {action} sparse matrices: pass `with_mean=False` instead. "
                 "See docstring for motivation and alternatives."
             )
-        if isinstance(X, np.ndarray) and X.dtype == np.longdouble:
+        on_host = isinstance(X, np.ndarray) or sparse.issparse(X)
+        if on_host and X.dtype == np.longdouble:
             # A long double may be too large for float64.
             with np.errstate(over="ignore"):
                 X = check_array(X, **(_ACCEPTED | {"dtype": np.float64}))
         return X
+
+    def _check_container(self, X: Any) -> None:
+        """Refuse what does not fit into a DataFrame, before it is transformed."""
+        if X.ndim == 2 and not sparse.issparse(X):
+            return
+        if (container := output_container(self)) != "default":
+            kind = "Sparse" if sparse.issparse(X) else "Three-dimensional"
+            raise ValueError(
+                f"{kind} output can't be made a {container} DataFrame: call "
+                "set_output(transform='default')."
+            )
 
     def _start(self) -> None:
         """Set everything learned to where it starts, for n_features_in_."""
@@ -1083,7 +1136,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         self, validate: Callable[[], Any]
     ) -> tuple[Any, RunningStats | None, Floats | None, Floats | None]:
         """Validated X, and the state of the moment that it was held against."""
-        if not (type(self.eps) is float and self.eps >= 0 and type(self.copy) is bool):
+        is_usual = type(self.eps) is float and 0 <= self.eps < inf
+        if not (is_usual and type(self.copy) is bool):
             check_parameters(self)
         while True:
             attributes = vars(self)
@@ -1164,10 +1218,11 @@ def _check_two_samples(caller: str, X: Any, weight: Floats | None) -> None:
 
 def _check_sample_weight(sample_weight: ArrayLike, X: Any) -> Floats:
     sample_weight = to_numpy(sample_weight)
-    if isinstance(sample_weight, Real):
-        # One number, seen n_samples times.
-        sample_weight = np.broadcast_to(float(sample_weight), X.shape[0])
     refuse_mask("sample_weight", sample_weight, MASKED_WEIGHT)
+    _refuse_complex("sample_weight", sample_weight)
+    if np.ndim(sample_weight) == 0:
+        # One number, seen n_samples times.
+        sample_weight = np.broadcast_to(sample_weight, X.shape[0])
     weight: Floats = check_array(
         sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
     )
@@ -1200,10 +1255,16 @@ def _starting_values(
 
 def _checked_vector(name: str, values: ArrayLike) -> Floats:
     """A float64 copy of finite numbers."""
+    _refuse_complex(name, values)
     vector: Floats = check_array(
         values, ensure_2d=False, dtype=np.float64, input_name=name, copy=True
     )
     return vector
+
+
+def _refuse_complex(name: str, values: Any) -> None:
+    if np.iscomplexobj(values):
+        raise ValueError(f"Complex data not supported in {name}.")
 
 
 def _as_floats(values: Any) -> Floats | None:
@@ -1243,6 +1304,7 @@ def _checked_entry(state: Mapping[str, Any], key: str, n_features: int) -> Float
 
 
 def _as_array(state: Mapping[str, Any], key: str) -> NDArray[Any]:
+    refuse_mask(key, state[key], "A state has no missing values.")
     try:
         values = np.asarray(state[key])
     except (OverflowError, RuntimeError, TypeError, ValueError) as error:
@@ -1264,4 +1326,5 @@ def _checked_count(state: Mapping[str, Any], n_features: int) -> Count:
             "num_batches_tracked must be an integer, 0 or more, or one for each of "
             f"{n_features} features; got {state['num_batches_tracked']!r}."
         )
-    return count.astype(np.int64) if count.ndim else int(count)
+    # An array only where the features differ.
+    return int(count.min()) if np.ptp(count) == 0 else count.astype(np.int64)

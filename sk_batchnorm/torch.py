@@ -153,6 +153,8 @@ def to_torch(
             f"{type(transformer).__name__}."
         )
     check_parameters(transformer)
+    if dtype is not None and not dtype.is_floating_point:
+        raise ValueError(f"A layer needs a floating-point dtype; got {dtype}.")
     state = transformer.state_dict()
     _refuse_what_pytorch_lacks(transformer, state)
     layer = torch.nn.BatchNorm1d(

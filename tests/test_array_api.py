@@ -296,6 +296,23 @@ def test_float16_of_pytorch():
         assert_allclose(Y, expected, rtol=1e-5, atol=1e-6)
 
 
+# scikit-learn's own checks make the tensor an array, of which PyTorch warns.
+@pytest.mark.filterwarnings("ignore:torch.asarray:UserWarning")
+def test_tensors_that_want_a_gradient():
+    torch = pytest.importorskip("torch")
+    X = torch.arange(12.0, dtype=torch.float64).reshape(6, 2).requires_grad_()
+    expected = BatchNorm1dTransformer().fit(X.detach().numpy())
+    with config_context(array_api_dispatch=True):
+        bn = BatchNorm1dTransformer().fit(X).partial_fit(X)
+        assert not bn.running_mean_.requires_grad
+        Y = bn.fit(X).transform(X)
+    assert_array_equal(bn.running_mean_, expected.running_mean_)
+    # It flows through transform.
+    Y.sum().backward()
+    slope = 1 / np.sqrt(expected.running_var_ + 1e-5)
+    assert_allclose(X.grad, np.tile(slope, (6, 1)), rtol=1e-14)
+
+
 def test_without_dispatch_tensors_are_numpy_arrays():
     torch = pytest.importorskip("torch")
     tensor = torch.tensor(X)

@@ -643,6 +643,33 @@ def test_polars_nulls_are_missing_values():
     assert_same_statistics(bn, BatchNorm1dTransformer().fit(plain))
 
 
+@pytest.mark.parametrize(
+    ("data", "plain"),
+    [
+        ([[1, None], [2, 3], [4, 5]], [[1, np.nan], [2, 3], [4, 5]]),
+        ([[Fraction(1, 2), 1], [2, 2**70]], [[0.5, 1], [2, 2.0**70]]),
+        (
+            pl.DataFrame({"a": [True, None, False], "b": [1, 2, 4]}),
+            [[1, 1], [np.nan, 2], [0, 4]],
+        ),
+    ],
+)
+def test_none_and_unusual_numbers_are_converted(data, plain):
+    bn, expected = BatchNorm1dTransformer().fit(data), BatchNorm1dTransformer()
+    plain = np.array(plain, float)
+    assert_same_statistics(bn, expected.fit(plain))
+    assert_array_equal(bn.transform(data), expected.transform(plain))
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_too_large_a_long_double_is_infinity_in_sparse_data_too():
+    X = sparse.csr_array(np.full((3, 2), 2 * np.longdouble(np.finfo(float).max)))
+    bn = BatchNorm1dTransformer(with_mean=False).fit(np.eye(2))
+    for method in (bn.fit, bn.partial_fit, bn.transform):
+        with pytest.raises(ValueError, match="infinity"):
+            method(X)
+
+
 def test_object_arrays_with_numbers_are_converted():
     X = np.array([[1, 2.5], [3, None], [True, 4]], dtype=object)
     X[1, 1] = np.nan

@@ -253,6 +253,13 @@ def test_what_is_no_transformer():
             to_torch(bn)
 
 
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64])
+def test_a_layer_has_a_floating_point_dtype(dtype, affine):
+    with pytest.raises(ValueError, match=f"floating-point.*{dtype}"):
+        to_torch(BatchNorm1dTransformer(affine=affine).fit(X), dtype=dtype)
+
+
 def test_unfitted():
     with pytest.raises(NotFittedError):
         to_torch(BatchNorm1dTransformer())

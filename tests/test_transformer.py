@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -118,9 +120,10 @@ def test_rows_of_weight_zero_are_left_out_before_mini_batches_are_cut():
 
 
 def test_sample_weight_may_be_one_number():
-    a = BatchNorm1dTransformer().partial_fit(X, sample_weight=2)
     b = BatchNorm1dTransformer().partial_fit(np.repeat(X, 2, axis=0))
-    assert_allclose(a.running_var_, b.running_var_, rtol=1e-13)
+    for weight in (2, np.float32(2), np.array(2.0)):
+        a = BatchNorm1dTransformer().partial_fit(X, sample_weight=weight)
+        assert_allclose(a.running_var_, b.running_var_, rtol=1e-13)
 
 
 def test_one_row_at_a_time_under_total():
@@ -204,7 +207,13 @@ def test_parameters_out_of_range(bad, method):
 
 def test_eps_out_of_range_in_transform():
     bn = BatchNorm1dTransformer().fit(X)
-    for bad in ({"eps": -1.0}, {"eps": np.nan}, {"eps": "x"}, {"copy": 3}):
+    for bad in (
+        {"eps": -1.0},
+        {"eps": np.inf},
+        {"eps": np.nan},
+        {"eps": "x"},
+        {"copy": 3},
+    ):
         bn.set_params(**{"eps": 1e-5, "copy": True} | bad)
         for call in (bn.transform, bn.inverse_transform):
             with pytest.raises(InvalidParameterError, match=next(iter(bad))):
@@ -535,6 +544,7 @@ class Unreadable:
         (good_state(bias=np.array(["a", "b", "c"])), "not a real number"),
         (good_state(bias=np.ones(3, complex)), "not a real number"),
         (good_state(bias=np.array([1.0, None, 2.0])), "not a real number"),
+        (good_state(bias=np.ma.masked_less([1.0, 2.0, 3.0], 2)), "mask would be lost"),
         (good_state(bias=Unreadable()), "bias can't be made.*requires grad"),
         (good_state(running_var=np.array([1, 2, TOO_LARGE])), "infinity"),
         ([("weight", np.ones(3))], "mapping"),
@@ -561,6 +571,17 @@ def test_a_state_of_other_features_is_no_state_of_this_transformer():
         with pytest.raises(ValueError, match=r"shape \(2,\), expected \(3,\)"):
             bn.load_state_dict(state)
     assert BatchNorm1dTransformer().load_state_dict(state).n_features_in_ == 2
+
+
+def test_a_loaded_count_is_an_array_only_where_the_features_differ():
+    for count in (np.full(3, 7), 7, np.array(7)):
+        bn = BatchNorm1dTransformer().load_state_dict(
+            good_state(num_batches_tracked=count)
+        )
+        assert bn.num_batches_tracked_ == 7
+        assert isinstance(bn.num_batches_tracked_, int)
+    bn.load_state_dict(good_state(num_batches_tracked=[7, 0, 7]))
+    assert_array_equal(bn.num_batches_tracked_, [7, 0, 7])
 
 
 def test_an_empty_state_needs_the_number_of_features():
@@ -632,6 +653,52 @@ def test_bad_data(name, method):
         assert bits(bn) == before
 
 
+CUBE = X.reshape(10, 3, 10)
+CSR = sparse.csr_array(X)
+SPARSE = {"with_mean": False}
+AS_PANDAS, AS_POLARS = {"transform": "pandas"}, {"transform": "polars"}
+BAD_OUTPUT = [
+    ({}, AS_PANDAS, CUBE, "Three-dimensional.*pandas"),
+    ({}, AS_POLARS, CUBE, "Three-dimensional.*polars"),
+    (SPARSE, AS_PANDAS, CSR, "Sparse.*pandas"),
+    (SPARSE | {"bias_init": 1.0}, {}, CSR, "bias_"),
+]
+
+
+@pytest.mark.parametrize(("params", "output", "data", "message"), BAD_OUTPUT)
+@pytest.mark.parametrize("method", ["transform", "fit_transform"])
+def test_what_can_not_come_out_changes_nothing(params, output, data, message, method):
+    """Neither the transformer nor, without a copy, the data."""
+    fresh = BatchNorm1dTransformer(copy=False, **params).set_output(**output)
+    fitted = clone(fresh).set_output(**output).fit(data)
+    for bn in (fitted, fresh):
+        if bn is fresh and method == "transform":
+            continue
+        before, given = bits(bn), data.copy()
+        with pytest.raises(ValueError, match=message):
+            getattr(bn, method)(given)
+        assert bits(bn) == before
+        assert pickle.dumps(given) == pickle.dumps(data.copy())
+
+
+def test_no_dataframe_is_made_where_a_subclass_wants_none():
+    class Plain(BatchNorm1dTransformer, auto_wrap_output_keys=None):
+        pass
+
+    with config_context(transform_output="pandas"):
+        assert Plain().fit_transform(CUBE).shape == CUBE.shape
+        with pytest.raises(ValueError, match="pandas"):
+            BatchNorm1dTransformer().fit_transform(CUBE)
+
+
+def test_fit_transform_undoes_fit_where_transform_raises():
+    bn = BatchNorm1dTransformer(track_running_stats=False)
+    before = bits(bn)
+    with pytest.raises(ValueError, match="more than 1 sample"):
+        bn.fit_transform(X[:1], sample_weight=2)
+    assert bits(bn) == before
+
+
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_one_row_under_within(method):
     for bn in (BatchNorm1dTransformer(), BatchNorm1dTransformer().fit(X)):
@@ -682,6 +749,8 @@ def test_other_feature_names_or_column_order(method, frame):
         (np.full(100, np.nan), "sample_weight contains NaN"),
         (np.full(100, np.inf), "sample_weight contains infinity"),
         (["a"] * 100, "could not convert string"),
+        ([1j] * 100, "Complex"),
+        (1j, "Complex"),
         (np.zeros(100), "non-zero"),
         (np.full(100, 0.01), "0.01|sums to 1|n_samples=1"),
         (np.full(100, 0.001), "sums to 0.1|n_samples=0.1"),
@@ -739,6 +808,7 @@ def test_another_mini_batch_of_fit_with_too_little_weight_is_an_error():
         (np.inf, "infinity"),
         (["a", "b", "c"], "could not convert string"),
         (np.array([1j, 2.0, 3.0]), "Complex"),
+        ([1j, 2.0, 3.0], "Complex"),
         (np.array(2.0), r"shape \(\)"),
     ],
 )
