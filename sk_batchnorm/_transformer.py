@@ -1220,9 +1220,9 @@ def _check_sample_weight(sample_weight: ArrayLike, X: Any) -> Floats:
     sample_weight = to_numpy(sample_weight)
     refuse_mask("sample_weight", sample_weight, MASKED_WEIGHT)
     _refuse_complex("sample_weight", sample_weight)
-    if np.ndim(sample_weight) == 0:
+    if np.asarray(sample_weight).ndim == 0:
         # One number, seen n_samples times.
-        sample_weight = np.broadcast_to(sample_weight, X.shape[0])
+        sample_weight = np.broadcast_to(np.asarray(sample_weight), X.shape[0])
     weight: Floats = check_array(
         sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
     )
@@ -1263,7 +1263,7 @@ def _checked_vector(name: str, values: ArrayLike) -> Floats:
 
 
 def _refuse_complex(name: str, values: Any) -> None:
-    if np.iscomplexobj(values):
+    if np.asarray(values).dtype.kind == "c":
         raise ValueError(f"Complex data not supported in {name}.")
 
 
