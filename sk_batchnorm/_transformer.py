@@ -966,9 +966,12 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 f"Found array with 0 {lacking} (shape={tuple(X.shape)}) while a "
                 f"minimum of 1 is required by {type(self).__name__}."
             )
-        if isinstance(X, np.ndarray) and X.dtype == object:
-            # Of a list with None in it, or of numbers that NumPy has no dtype for.
-            X = check_array(X, **(_ACCEPTED | {"dtype": np.float64}))
+        on_host = isinstance(X, np.ndarray) or sparse.issparse(X)
+        if on_host and X.dtype in (object, np.longdouble):
+            # Objects of a list with None in it, or of numbers that NumPy has no dtype
+            # for. A long double may be too large for float64.
+            with np.errstate(over="ignore"):
+                X = check_array(X, **(_ACCEPTED | {"dtype": np.float64}))
         if not _is_real(X):
             raise ValueError(f"X has dtype {X.dtype}, which is not a real number.")
         if sparse.issparse(X) and self.with_mean:
@@ -976,11 +979,6 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 f"Cannot {action} sparse matrices: pass `with_mean=False` instead. "
                 "See docstring for motivation and alternatives."
             )
-        on_host = isinstance(X, np.ndarray) or sparse.issparse(X)
-        if on_host and X.dtype == np.longdouble:
-            # A long double may be too large for float64.
-            with np.errstate(over="ignore"):
-                X = check_array(X, **(_ACCEPTED | {"dtype": np.float64}))
         return X
 
     def _check_container(self, X: Any) -> None:
