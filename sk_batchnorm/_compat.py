@@ -28,6 +28,7 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils._set_output import _auto_wrap_is_configured, _get_output_config
 from sklearn.utils._user_interface import _print_elapsed_time as print_elapsed_time
+from sklearn.utils.validation import _get_feature_names as feature_names_of
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -50,6 +51,7 @@ __all__ = [
     "check_arguments",
     "check_parameters",
     "check_steps",
+    "feature_names_of",
     "from_numpy",
     "largest_float",
     "metadata_for_step",

@@ -13,9 +13,10 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from sk_batchnorm._kernels.numpy import Floats
-from sk_batchnorm._normalize import inverse_scale_of, normalize, scale_of
+from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
+from sk_batchnorm._normalize import normalize
 from sk_batchnorm._transformer import BatchNorm1dTransformer
+from sk_batchnorm._validation import names_in_words
 
 # By which LinearDiscriminantAnalysis and PLSRegression transform, and
 # BayesianRidge and ARDRegression know a standard deviation. They belong to
@@ -38,6 +39,7 @@ def fold(
 ) -> LinearModel: ...
 
 
+@ignore_float_errors
 def fold(
     transformer: BatchNorm1dTransformer | Pipeline, linear_model: Any = None
 ) -> Any:
@@ -136,12 +138,18 @@ def fold(
             "track_running_stats=False normalises each X by its own statistics, "
             "which is no affine map that could be folded."
         )
+    if np.isnan(stats.mean).any():
+        names = transformer.get_feature_names_out()[np.isnan(stats.mean)]
+        raise ValueError(
+            f"{names_in_words(names)} was never observed, so that there is no mean and "
+            "no variance to fold."
+        )
     coef, intercept = _coefficients(linear_model, transformer.n_features_in_)
     _check_names(transformer, linear_model)
     zeros = np.zeros_like(stats.mean)
     affine_map = _AffineMap(
         stats.mean if transformer.with_mean else zeros,
-        scale_of(stats.var, transformer.eps, weight),
+        stats.scale(transformer.eps, weight),
         zeros if bias is None else bias,
     )
     folded = deepcopy(linear_model)
@@ -156,7 +164,7 @@ def fold(
         ) from error
 
     # Where the data lie.
-    std = inverse_scale_of(stats.var, transformer.eps, None)
+    std = stats.inverse_scale(transformer.eps, None)
     rng = np.random.default_rng(0)
     X = stats.mean + std * rng.standard_normal((_N_PROBES, std.size))
     tolerance = _rounding(coef, intercept, affine_map, X)
@@ -226,12 +234,11 @@ def _check_names(transformer: BatchNorm1dTransformer, linear_model: Any) -> None
 
 def _folded(coef: Any, intercept: NDArray[Any], affine_map: _AffineMap) -> Any:
     mean, scale, bias = affine_map
-    with np.errstate(all="ignore"):
-        by = scale[coef.indices] if sparse.issparse(coef) else scale
-        scaled = _with_values(coef, (_values(coef) * by).astype(coef.dtype))
-        # A long double, where it is longer, leaves one rounding: the last.
-        shift = coef @ (bias - np.multiply(mean, scale, dtype=np.longdouble))
-        shifted = (intercept + shift).astype(intercept.dtype)
+    by = scale[coef.indices] if sparse.issparse(coef) else scale
+    scaled = _with_values(coef, (_values(coef) * by).astype(coef.dtype))
+    # A long double, where it is longer, leaves one rounding: the last.
+    shift = coef @ (bias - np.multiply(mean, scale, dtype=np.longdouble))
+    shifted = (intercept + shift).astype(intercept.dtype)
     for name, values in (("coef_", scaled), ("intercept_", shifted)):
         if not np.isfinite(_values(values)).all():
             raise ValueError(
@@ -259,9 +266,8 @@ def _rounding(
 ) -> float:
     """How far rounding alone may bring the two ways to predict apart."""
     mean, scale, bias = affine_map
-    with np.errstate(all="ignore"):
-        size = np.abs(X * scale) + np.abs(mean * scale) + np.abs(bias)
-        size = np.max(_with_values(coef, np.abs(_values(coef))) @ size.T)
+    size = np.abs(X * scale) + np.abs(mean * scale) + np.abs(bias)
+    size = np.max(_with_values(coef, np.abs(_values(coef))) @ size.T)
     # A sum of n products errs by no more than n roundings of the size of its
     # terms; each way adds a few, and that of the intercept as many again.
     n_roundings = 2 * (mean.size + 8)
@@ -275,8 +281,7 @@ def _check_equal(
     """Check that the folded model predicts of X what the model does of Z."""
     plain = copy(linear_model)  # which the names of features do not matter to
     vars(plain).pop("feature_names_in_", None)
-    with np.errstate(all="ignore"):
-        expected, actual = _predictions(plain, Z), _predictions(folded, X)
+    expected, actual = _predictions(plain, Z), _predictions(folded, X)
     if expected.dtype.kind != "f":  # labels of a classifier that has no scores
         equal = np.array_equal(actual, expected)
     else:

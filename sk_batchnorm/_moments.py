@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby, islice, pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,11 @@ from sk_batchnorm._kernels import numpy as kernels
 from sk_batchnorm._kernels.numpy import (
     SMALLEST,
     Floats,
+    InfiniteValueError,
     blocks,
+    ignore_float_errors,
     refuse_infinity,
 )
-
-# Weights such as ten times 0.1 sum to their total only within rounding.
-WEIGHT_ROUNDING = 1e-9
 
 # The moments of several mini-batches at once take no more than 2 MB.
 _STACK_VALUES = 65_536
@@ -56,7 +55,10 @@ class Moments:
     shift, residual : ndarray of shape (n_features,)
         0 where nothing was observed.
     squares : ndarray of shape (n_features,)
-        Sum of squared deviations from the mean.
+        Sum of squared deviations from the mean, in units of `unit`.
+    unit : float
+        A power of 2 near the largest weight, so that neither large nor small weights
+        take `squares` out of the range of float64.
     """
 
     n_samples: float | Floats
@@ -64,6 +66,7 @@ class Moments:
     shift: Floats
     residual: Floats
     squares: Floats
+    unit: float | Floats = 1.0
 
     # What is computed from sums that overflow is for the caller to ignore, and so
     # is 0 / 0 where too little was observed.
@@ -76,14 +79,15 @@ class Moments:
     @property
     def biased_variance(self) -> Floats:
         """Variance with ddof=0, what a batch norm layer normalises with."""
-        return saturate(self.squares / self.count)
+        return saturate(self.squares / (self.count / self.unit))
 
     @property
     def unbiased_variance(self) -> Floats:
         """Variance with ddof=1, what a batch norm layer remembers."""
-        return saturate(self.squares / (self.count - 1))
+        return saturate(self.squares / ((self.count - 1) / self.unit))
 
 
+@ignore_float_errors  # squares of deviations beyond 1e154; see saturate
 def moments(
     X: NDArray[Any] | sparse.spmatrix,
     sample_weight: Floats | None = None,
@@ -111,21 +115,20 @@ n_timepoints), or CSR or CSC of shape (n_samples, n_features)
     ValueError
         If X contains infinity.
     """
-    sample_weight, unit = _in_units(sample_weight)
-    # Squares of deviations beyond 1e154 overflow; see saturate.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if sparse.issparse(X):
-            result = _of_sparse(X, sample_weight)
-        elif not isinstance(X, np.ndarray):
-            bounds = np.array([0, X.shape[0]])
-            result = _of_all(iter([_of_namespace(X, bounds, sample_weight)]))
-        elif X.ndim == 3:
-            result = _of_3d(X, sample_weight)
-        else:
-            result = _of_2d(X, sample_weight, n_jobs)
-        return _of_units(result, unit)
+    bounds = np.array([0, X.shape[0]])
+    sample_weight, unit = _in_units(sample_weight, bounds)
+    if sparse.issparse(X):
+        result = _of_sparse(X, sample_weight)
+    elif not isinstance(X, np.ndarray):
+        result = _of_all(iter([_of_namespace(X, bounds, sample_weight)]))
+    elif X.ndim == 3:
+        result = _of_3d(X, sample_weight)
+    else:
+        result = _of_2d(X, sample_weight, n_jobs)
+    return _of_units(result, float(np.max(unit)))
 
 
+@ignore_float_errors
 def batch_moments(
     X: NDArray[Any] | sparse.spmatrix,
     bounds: Bounds,
@@ -152,26 +155,30 @@ def batch_moments(
     ValueError
         If X contains infinity.
     """
-    own, unit = _in_units(sample_weight)
-    if not isinstance(X, np.ndarray) and not sparse.issparse(X):
-        with np.errstate(over="ignore", invalid="ignore"):
-            return _of_units(_of_namespace(X, bounds, own), unit)
-    is_2d = not sparse.issparse(X) and X.ndim == 2
-    if is_2d and np.diff(bounds).max() <= dispatch.rows_at_once(X):
-        with np.errstate(over="ignore", invalid="ignore"):
-            return _of_units(_of_stretches(X, bounds, own, n_jobs), unit)
-    return _stack(
-        [
-            moments(
-                X[start:stop],
-                None if sample_weight is None else sample_weight[start:stop],
-                n_jobs,
-            )
-            for start, stop in pairwise(bounds)
-        ]
-    )
+    is_sparse, is_host = sparse.issparse(X), isinstance(X, np.ndarray)
+    is_short = np.diff(bounds).max() <= dispatch.rows_at_once(X) if is_host else False
+    if is_sparse or (is_host and not (X.ndim == 2 and is_short)):
+        return _stack(
+            [
+                moments(
+                    X[start:stop],
+                    None if sample_weight is None else sample_weight[start:stop],
+                    n_jobs,
+                )
+                for start, stop in pairwise(bounds)
+            ]
+        )
+    scaled, unit = _in_units(sample_weight, bounds)
+    if scaled is not sample_weight:
+        X, bounds = X[bounds[0] : bounds[-1], ...], bounds - bounds[0]
+    if is_host:
+        result = _of_stretches(X, bounds, scaled, n_jobs)
+    else:
+        result = _of_namespace(X, bounds, scaled)
+    return _of_units(result, unit)
 
 
+@ignore_float_errors
 def merge(parts: Iterable[Moments]) -> Moments:
     """Moments of the rows of several mini-batches together.
 
@@ -184,8 +191,7 @@ def merge(parts: Iterable[Moments]) -> Moments:
     -------
     Moments
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _of_all(_stack([part]) for part in parts)
+    return _of_all(_stack([part]) for part in parts)
 
 
 def cut(
@@ -197,9 +203,8 @@ def cut(
 ) -> Iterator[Bounds]:
     """Cut rows, in order, into mini-batches.
 
-    Each mini-batch holds ``batch_size`` rows of non-zero weight; a last one of
-    a single row, or whose weights sum to no more than one row's, joins the one
-    before it.
+    Into ``n // batch_size`` of them, at least one, that are as equal in the number of
+    their rows as ``np.array_split`` makes them. Rows of weight 0 do not count.
 
     Parameters
     ----------
@@ -216,64 +221,35 @@ def cut(
     ndarray of int64
         Bounds of the next mini-batches; they go on where those before have ended.
     """
+    n_rows = shape[0]
+    if sample_weight is not None:
+        n_rows = int(np.count_nonzero(sample_weight))
+    n_batches = max(1, n_rows // batch_size) if batch_size else 1
+    size, n_larger = divmod(n_rows, n_batches)
     n_together = n_together or max(1, _STACK_VALUES // shape[1])
-    ends = _batch_ends(shape[0], batch_size, sample_weight)
     start = 0
-    while some := list(islice(ends, n_together)):
-        yield np.array([start, *some])
-        start = some[-1]
+    for first in range(0, n_batches, n_together):
+        number = np.arange(first + 1, min(first + n_together, n_batches) + 1)
+        ends = number * size + np.minimum(number, n_larger)
+        if sample_weight is not None and n_rows < shape[0]:
+            ends = _rows_before(ends, sample_weight)
+        yield np.array([start, *ends])
+        start = int(ends[-1])
 
 
-def is_short(n_samples: int, sample_weight: Floats | None = None) -> bool:
-    """Whether rows are too few to end as a mini-batch of their own.
+def _rows_before(ranks: Bounds, sample_weight: Floats) -> Bounds:
+    """Row after the last of so many rows of non-zero weight, and those of zero there.
 
-    Parameters
-    ----------
-    n_samples : int
-    sample_weight : ndarray of shape (n_samples,) or None
-
-    Returns
-    -------
-    bool
-        True for a single row of non-zero weight, or a weight of no more than one
-        row's: what :func:`cut` joins to the mini-batch before it.
+    A block at a time: an index of all rows would be as large as a column.
     """
-    if sample_weight is None:
-        return n_samples <= 1
-    n_rows = int(np.count_nonzero(sample_weight))
-    return n_rows <= 1 or bool(sample_weight.sum() <= 1 + WEIGHT_ROUNDING)
-
-
-def _batch_ends(
-    n_samples: int, batch_size: int | None, sample_weight: Floats | None
-) -> Iterator[int]:
-    """Row after which each mini-batch ends."""
-    if batch_size is not None:
-        if sample_weight is None:
-            yield from range(batch_size, n_samples - 1, batch_size)
-        else:
-            last = 0  # one behind, as what is left after the last one decides
-            for end in _ends_of_weighted(batch_size, sample_weight):
-                if last:
-                    yield last
-                last = end
-            if last and sample_weight[last:].sum() > 1 + WEIGHT_ROUNDING:
-                yield last
-    yield n_samples
-
-
-def _ends_of_weighted(batch_size: int, sample_weight: Floats) -> Iterator[int]:
-    # A chunk at a time: an index of all rows would be as large as a column.
-    n_rows = int(np.count_nonzero(sample_weight))
-    ends = iter(range(batch_size, n_rows - 1, batch_size))
-    end = next(ends, None)
+    rows = np.full(len(ranks), len(sample_weight))
     seen = 0
-    for (chunk,) in blocks(sample_weight.shape):
-        rows = chunk.start + np.flatnonzero(sample_weight[chunk])
-        while end is not None and end < seen + len(rows):
-            yield int(rows[end - seen])
-            end = next(ends, None)
-        seen += len(rows)
+    for (block,) in blocks(sample_weight.shape):
+        there = block.start + np.flatnonzero(sample_weight[block])
+        here = (seen <= ranks) & (ranks < seen + len(there))
+        rows[here] = there[ranks[here] - seen]
+        seen += len(there)
+    return rows
 
 
 def saturate(var: Floats) -> Floats:
@@ -286,29 +262,36 @@ def saturate(var: Floats) -> Floats:
     return np.fmin(var, _LARGEST)
 
 
-def _in_units(sample_weight: Floats | None) -> tuple[Floats | None, float]:
-    """Weights below 2, and the power of 2 that they are to be multiplied by.
+def _in_units(
+    sample_weight: Floats | None, bounds: Bounds
+) -> tuple[Floats | None, float | Floats]:
+    """Weights of the rows of mini-batches, and the units that they are in.
 
-    So that a large weight times a large value does not overflow, on the way to a mean
-    that is no larger than the values. Powers of 2 change no digit.
+    So that a large weight times a large value, or a small one times a small one, does
+    not leave float64 on the way to a mean that is of the size of the values. Powers of
+    2 change no digit. The weights themselves, if all their units are 1.
     """
-    if sample_weight is None or sample_weight.max() < 2:
+    if sample_weight is None:
+        return None, 1.0
+    rows = sample_weight[bounds[0] : bounds[-1]]
+    _, exponent = np.frexp(np.maximum.reduceat(rows, bounds[:-1] - bounds[0]))
+    if ((exponent > -64) & (exponent <= 1)).all():
         return sample_weight, 1.0
-    _, exponent = np.frexp(sample_weight.max())
-    unit = float(np.ldexp(1.0, exponent - 1))
-    return sample_weight / unit, unit
+    unit = np.ldexp(1.0, exponent - 1)
+    return rows / np.repeat(unit, np.diff(bounds)), unit[:, None]
 
 
-def _of_units(batch: Moments, unit: float) -> Moments:
+def _of_units(batch: Moments, unit: float | Floats) -> Moments:
     """Moments of rows whose weights are so many times as large."""
-    if unit == 1:
+    if isinstance(unit, float) and unit == 1:
         return batch
     return Moments(
         batch.n_samples * unit,
         batch.count * unit,
         batch.shift,
         batch.residual,
-        batch.squares * unit,
+        batch.squares,
+        unit,
     )
 
 
@@ -463,7 +446,7 @@ def _of_even_batches(
     drift = xp.sum(share * deviation, axis=1, keepdims=True)
     squares = xp.sum(share * deviation * deviation, axis=1, keepdims=True)
     if not bool(xp.all(xp.isfinite(residual))) and bool(xp.any(xp.isinf(values))):
-        raise ValueError(kernels.INFINITE.format(X.dtype))
+        raise InfiniteValueError(kernels.INFINITE.format(X.dtype))
 
     on_host = (
         to_numpy(array[:, 0, :]).astype(np.float64)
@@ -489,6 +472,7 @@ def _of_all(stacks: Iterator[Moments]) -> Moments:
         total.shift[0],
         total.residual[0],
         total.squares[0],
+        float(np.ravel(total.unit)[0]),
     )
 
 
@@ -507,7 +491,9 @@ def _merge(stack: Moments) -> Moments:
     delta = (stack.shift - shift) + (stack.residual - residual)
     step = (count / np.maximum(total, SMALLEST) * delta).sum(axis=0)
     delta -= step
-    squares = stack.squares.sum(axis=0) + (count * delta * delta).sum(axis=0)
+    unit = np.max(stack.unit)
+    squares = (stack.unit / unit * stack.squares).sum(axis=0)
+    squares += (count / unit * delta * delta).sum(axis=0)
     n_samples = np.asarray(stack.n_samples).sum(axis=0)
     return Moments(
         n_samples[None],
@@ -515,6 +501,7 @@ def _merge(stack: Moments) -> Moments:
         shift[None],
         (residual + step)[None],
         squares[None],
+        unit,
     )
 
 
@@ -528,6 +515,7 @@ def _stack(batches: list[Moments]) -> Moments:
                 batch.shift[None],
                 batch.residual[None],
                 batch.squares[None],
+                np.reshape(batch.unit, (1, 1)),
             )
             for batch in batches
         ]
@@ -543,4 +531,7 @@ def _concatenate(stacks: list[Moments]) -> Moments:
         np.concatenate([stack.shift for stack in stacks]),
         np.concatenate([stack.residual for stack in stacks]),
         np.concatenate([stack.squares for stack in stacks]),
+        np.concatenate(
+            [np.broadcast_to(stack.unit, (len(stack.squares), 1)) for stack in stacks]
+        ),
     )

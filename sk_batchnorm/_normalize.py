@@ -10,18 +10,28 @@ from scipy import sparse
 
 from sk_batchnorm._compat import from_numpy, largest_float, namespace_of
 from sk_batchnorm._kernels.dispatch import centre_and_scale
-from sk_batchnorm._kernels.numpy import INFINITE, Floats, refuse_infinity
+from sk_batchnorm._kernels.numpy import (
+    INFINITE,
+    Floats,
+    InfiniteValueError,
+    ignore_float_errors,
+    refuse_infinity,
+)
+
+# Relative size of a standard deviation that may be due to rounding alone.
+ROUNDING = 10 * float(np.finfo(np.float64).eps)
 
 # Values of which an offset of 0 is worth finding.
 _WORTH_A_LOOK = 10_000
 
 
-def scale_of(var: Floats, eps: float, weight: Floats | None) -> Floats:
+@ignore_float_errors
+def scale_of(mean: Floats, var: Floats, eps: float, weight: Floats | None) -> Floats:
     """``weight / sqrt(var + eps)``, divided by 1 where that root is 0.
 
     Parameters
     ----------
-    var : ndarray of shape (n_features,)
+    mean, var : ndarray of shape (n_features,)
     eps : float
     weight : ndarray of shape (n_features,) or None
         None stands for 1.
@@ -30,24 +40,35 @@ def scale_of(var: Floats, eps: float, weight: Floats | None) -> Floats:
     -------
     ndarray of shape (n_features,)
     """
-    std = _standard_deviation(var, eps)
+    std = _standard_deviation(mean, var, eps)
     return np.asarray((1.0 if weight is None else weight) / std, dtype=np.float64)
 
 
-def inverse_scale_of(var: Floats, eps: float, weight: Floats | None) -> Floats:
+@ignore_float_errors
+def inverse_scale_of(
+    mean: Floats, var: Floats, eps: float, weight: Floats | None
+) -> Floats:
     """``sqrt(var + eps) / weight``, as :func:`scale_of`; no weight is 0."""
-    std = _standard_deviation(var, eps)
+    std = _standard_deviation(mean, var, eps)
     return np.asarray(std / (1.0 if weight is None else weight), dtype=np.float64)
 
 
-def _standard_deviation(var: Floats, eps: float) -> NDArray[np.longdouble]:
+def _standard_deviation(
+    mean: Floats, var: Floats, eps: float
+) -> NDArray[np.longdouble]:
     # A long double, where it is longer, makes the scale right to half a unit in
     # the last place: of the three operations that make an output, each rounds
     # once, and none inherits an error.
     std: NDArray[np.longdouble] = np.sqrt(np.add(var, eps, dtype=np.longdouble))
     if eps == 0:
-        std[std == 0] = 1.0
+        std[is_zero(mean, var)] = 1.0
     return std
+
+
+def is_zero(mean: Floats, var: Floats) -> NDArray[np.bool_]:
+    """Whether a variance is 0, but for what the rounding of the mean can make."""
+    zero: NDArray[np.bool_] = np.sqrt(var) <= ROUNDING * np.abs(mean)
+    return zero & (var < np.finfo(np.float64).max)  # which stands for more
 
 
 def output_dtype(dtype: DTypeLike) -> np.dtype[np.floating]:
@@ -57,6 +78,7 @@ def output_dtype(dtype: DTypeLike) -> np.dtype[np.floating]:
     return np.dtype(np.float32 if small else np.float64)
 
 
+@ignore_float_errors  # a warning that is an error must not stop half-way through X
 def normalize(
     X: Any,
     centre: Floats | None,
@@ -80,6 +102,7 @@ n_timepoints), or CSR or CSC of shape (n_samples, n_features)
     centre, offset : ndarray of shape (n_features,) or None
         None stands for 0, and is what they must be for sparse X.
     scale : ndarray of shape (n_features,)
+        Or, where :func:`few_features` are asked for, of those.
     copy : bool
         If False, the result is written into X where its dtype and its
         memory allow that; not outside of NumPy.
@@ -92,20 +115,18 @@ n_timepoints), or CSR or CSC of shape (n_samples, n_features)
 
     Raises
     ------
-    ValueError
+    InfiniteValueError
         If X contains infinity. X is then as it was.
     """
-    # A warning that is an error must not stop half-way through X.
-    with np.errstate(all="ignore"):
-        if sparse.issparse(X):
-            refuse_infinity(X.data)
-            return _scale_sparse(X, scale, copy=copy)
-        if not isinstance(X, np.ndarray):
-            return _normalize_namespace(X, centre, scale, offset)
-        if offset is not None and X.size > _WORTH_A_LOOK and not offset.any():
-            offset = None
-        out = _output(X, copy=copy)
-        centre_and_scale(X, centre, scale, offset, out, n_jobs)
+    if sparse.issparse(X):
+        refuse_infinity(X.data)
+        return _scale_sparse(X, scale, copy=copy)
+    if not isinstance(X, np.ndarray):
+        return _normalize_namespace(X, centre, scale, offset)
+    if offset is not None and X.size > _WORTH_A_LOOK and not offset.any():
+        offset = None
+    out = _output(X, copy=copy)
+    centre_and_scale(X, centre, scale, offset, out, n_jobs)
     return out
 
 
@@ -116,7 +137,7 @@ def _normalize_namespace(
     xp, device = namespace_of(X)
     is_floating = xp.isdtype(X.dtype, "real floating")
     if is_floating and bool(xp.any(xp.isinf(X))):
-        raise ValueError(INFINITE.format(X.dtype))
+        raise InfiniteValueError(INFINITE.format(X.dtype))
     dtype = largest_float(xp, device)
 
     def per_feature(values: Floats) -> Any:
@@ -134,9 +155,19 @@ def _normalize_namespace(
     return Y
 
 
+def few_features(X: Any) -> NDArray[np.integer] | None:
+    """Features of the values that sparse X stores, where they are fewer than all."""
+    if sparse.issparse(X) and X.format == "csr" and X.nnz < X.shape[1]:
+        features: NDArray[np.integer] = X.indices
+        return features
+    return None
+
+
 def _scale_sparse(X: Any, scale: Floats, *, copy: bool) -> Any:
     """Scale the stored values of each feature; the zeros stay what they are."""
-    if X.format == "csr":
+    if len(scale) < X.shape[1]:
+        per_value = scale
+    elif X.format == "csr":
         per_value = scale[X.indices]
     else:
         per_value = np.repeat(scale, np.diff(X.indptr))

@@ -7,27 +7,38 @@ one operation, :meth:`RunningStats.then`, which joins two stretches; a step of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from math import expm1, log1p
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_batchnorm._kernels.numpy import SMALLEST, Floats, all_finite
-from sk_batchnorm._moments import (
-    WEIGHT_ROUNDING,
-    Moments,
-    batch_moments,
-    cut,
-    is_short,
-    merge,
-    moments,
-    saturate,
+from sk_batchnorm._kernels.numpy import (
+    SMALLEST,
+    Floats,
+    all_finite,
+    ignore_float_errors,
 )
+from sk_batchnorm._moments import Moments, saturate
+from sk_batchnorm._normalize import inverse_scale_of, scale_of
+
+# Weights such as ten times 0.1 sum to their total only within rounding.
+WEIGHT_ROUNDING = 1e-9
 
 # A number of mini-batches, or one for each feature.
 Count = int | NDArray[np.int64]
+
+
+class MeanOverflowError(ValueError):
+    """Means beyond float64, of features whose names the caller knows."""
+
+    @property
+    def features(self) -> NDArray[np.intp]:
+        """Numbers of the features."""
+        features: NDArray[np.intp] = self.args[1]
+        return features
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,35 +51,45 @@ class RunningStats:
     Attributes
     ----------
     mean, var : ndarray of shape (n_features,)
+        NaN for a feature that nothing is known of.
     num_batches : int, or ndarray of shape (n_features,)
         Mini-batches since the start; an array where missing values have made
         the features differ.
+    start_weight : float, or ndarray of shape (n_features,)
+        Weight that PyTorch's start, mean 0 and variance 1, has in the averages.
     """
 
     mean: Floats
     var: Floats
     num_batches: Count
+    start_weight: float | Floats = 0.0
+    _scales: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for array in (self.mean, self.var, self.num_batches):
+        for array in (self.mean, self.var, self.num_batches, self.start_weight):
             if isinstance(array, np.ndarray):
                 array.flags.writeable = False
 
-    def __reduce__(self) -> tuple[type[RunningStats], tuple[Floats, Floats, Count]]:
+    def __reduce__(self) -> tuple[type[RunningStats], tuple[Any, ...]]:
         # Through the constructor, so that arrays are read-only in copies too.
-        return RunningStats, (self.mean, self.var, self.num_batches)
+        return RunningStats, self.as_tuple()
+
+    def as_tuple(self) -> tuple[Floats, Floats, Count, float | Floats]:
+        """All that it is, as the constructor takes it."""
+        return self.mean, self.var, self.num_batches, self.start_weight
 
     @classmethod
     def start(cls, n_features: int) -> RunningStats:
         """PyTorch's starting point: mean 0, variance 1, no mini-batch."""
-        return cls(np.zeros(n_features), np.ones(n_features), 0)
+        return cls(np.zeros(n_features), np.ones(n_features), 0, 1.0)
 
     @classmethod
+    @ignore_float_errors
     def of(cls, batch: Moments, variance: str) -> RunningStats:
         """Statistics of one mini-batch alone.
 
         A feature with too few observed values is not in it: its number of
-        mini-batches is 0.
+        mini-batches is 0, its mean and variance are NaN.
 
         Parameters
         ----------
@@ -84,10 +105,10 @@ class RunningStats:
         ValueError
             If the mini-batch has too few samples, missing values included.
         """
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            return cls(*_alone(batch, variance))
+        return cls(*_alone(batch, variance))
 
     @classmethod
+    @ignore_float_errors
     def of_stretch(
         cls, batches: Moments, *, momentum: float | None, variance: str
     ) -> RunningStats:
@@ -116,7 +137,7 @@ class RunningStats:
         n_samples = np.ravel(batches.n_samples)
         too_few = ~np.asarray(_is_enough(n_samples, within))
         if too_few.any():
-            raise ValueError(_too_few(float(n_samples[too_few][0]), within))
+            raise ValueError(_too_few(float(n_samples[too_few][0])))
         enough = np.asarray(_is_enough(np.asarray(batches.count), within))
         num_batches = enough.sum(axis=0)
         newer = enough[::-1].cumsum(axis=0)[::-1] - enough
@@ -125,27 +146,27 @@ class RunningStats:
 
         newest = len(enough) - 1 - enough[::-1].argmax(axis=0)
         newest = np.broadcast_to(newest, batches.shift.shape[1:])
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            var = batches.unbiased_variance if within else batches.biased_variance
-            means = batches.mean
-            # From the newest mean, so that a constant stays what it is.
-            mean = means[newest, np.arange(len(newest))]
-            deviations = means - mean
-            if not enough.all():
-                var, deviations = (np.where(enough, a, 0.0) for a in (var, deviations))
-            residual = (share * deviations).sum(axis=0)
-            mean, var = mean + residual, (share * var).sum(axis=0)
-            if not within:
-                deviations -= residual
-                # Grouped so that what has no share is 0 however far away.
-                var += ((share * deviations) * deviations).sum(axis=0)
+        var = batches.unbiased_variance if within else batches.biased_variance
+        means = batches.mean
+        # From the newest mean, so that a constant stays what it is.
+        mean = means[newest, np.arange(len(newest))]
+        deviations = means - mean
+        if not enough.all():
+            var, deviations = (np.where(enough, a, 0.0) for a in (var, deviations))
+        residual = (share * deviations).sum(axis=0)
+        mean, var = mean + residual, (share * var).sum(axis=0)
+        if not within:
+            deviations -= residual
+            # Grouped so that what has no share is 0 however far away.
+            var += ((share * deviations) * deviations).sum(axis=0)
         observed = num_batches > 0
         return cls(
-            np.where(observed, mean, 0.0),
-            np.where(observed, saturate(var), 1.0),
+            np.where(observed, mean, np.nan),
+            np.where(observed, saturate(var), np.nan),
             _count(num_batches),
         )
 
+    @ignore_float_errors
     def step(
         self,
         batch: Moments,
@@ -173,11 +194,9 @@ class RunningStats:
             If the mini-batch has too few samples for the rule, or values so
             large that their mean is not a float64.
         """
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            return self._then(
-                *_alone(batch, variance), momentum, variance, bias_correction
-            )
+        return self._then(*_alone(batch, variance), momentum, variance, bias_correction)
 
+    @ignore_float_errors
     def then(
         self,
         later: RunningStats,
@@ -209,15 +228,14 @@ class RunningStats:
         ValueError
             If a mean is not a float64.
         """
-        with np.errstate(over="ignore", invalid="ignore"):
-            return self._then(
-                later.mean,
-                later.var,
-                later.num_batches,
-                momentum,
-                variance,
-                bias_correction,
-            )
+        return self._then(
+            later.mean,
+            later.var,
+            later.num_batches,
+            momentum,
+            variance,
+            bias_correction,
+        )
 
     def _then(
         self,
@@ -231,172 +249,122 @@ class RunningStats:
         factor = averaging_factor(
             self.num_batches, num_batches, momentum, bias_correction
         )
-        rule = _within if variance == "within" else _total
-        mean, var = rule(self.mean, self.var, mean, var, factor)
-        if not all_finite(mean):
-            feature = int(np.flatnonzero(~np.isfinite(mean))[0])
-            raise ValueError(
-                f"The mean of feature {feature} overflows float64. Scale the "
-                "feature down before it gets here."
+        earlier = self
+        unknown: np.bool_ | NDArray[np.bool_] = np.False_
+        if not (np.all(self.num_batches) and np.all(num_batches)):
+            keeps_start = momentum is not None and not bias_correction
+            earlier = self if keeps_start else self._without_start()
+            # Of a feature, what is known of one of the two alone is known of both.
+            is_new = np.isnan(earlier.mean)
+            observed = np.not_equal(num_batches, 0)
+            if is_new.any():
+                factor = np.where(is_new, observed * 1.0, factor)
+            mean = np.where(observed, mean, earlier.mean)
+            var = np.where(observed, var, earlier.var)
+            earlier = RunningStats(
+                np.where(is_new, mean, earlier.mean),
+                np.where(is_new, var, earlier.var),
+                earlier.num_batches,
+                earlier.start_weight,
             )
+            unknown = is_new & ~observed
+        average = _within if variance == "within" else _total
+        mean, var = average(earlier.mean, earlier.var, mean, var, factor)
+        if not all_finite(mean):
+            overflowing = np.flatnonzero(~(np.isfinite(mean) | unknown))
+            if overflowing.size:
+                raise MeanOverflowError("a mean overflows float64", overflowing)
         num_batches = self.num_batches + num_batches
         if isinstance(num_batches, np.ndarray):
             num_batches = _count(num_batches)
-        return RunningStats(mean, saturate(var), num_batches)
+        start_weight = earlier.start_weight * (1 - factor)
+        if isinstance(start_weight, np.ndarray) and np.ptp(start_weight) == 0:
+            start_weight = float(start_weight[0])
+        var = saturate(var)
+        if unknown.any():
+            var = np.where(unknown, np.nan, var)
+        return RunningStats(mean, var, num_batches, start_weight)
 
-
-@dataclass(frozen=True, eq=False)
-class OpenStretch:
-    """A part of X learned by ``fit`` before what lies beside it is known.
-
-    Its first rows may belong to the mini-batch before them, and its last
-    mini-batch may still get more. Joining parts is associative, so that a tree
-    of any shape gives the same.
-
-    Attributes
-    ----------
-    lead : Moments or None
-        Rows before the first mini-batch of this part: too few for one of their
-        own, they join the mini-batch before them.
-    closed : RunningStats
-        All mini-batches but the last, with bias correction.
-    last : Moments or None
-        The last mini-batch. None if there is none, and then `closed` has none.
-    """
-
-    lead: Moments | None
-    closed: RunningStats
-    last: Moments | None
-
-    @classmethod
-    def of_nothing(cls, n_features: int) -> OpenStretch:
-        """No row at all."""
-        return cls(None, RunningStats.start(n_features), None)
-
-    @classmethod
-    def of_rows(
-        cls,
-        X: Any,
-        sample_weight: Floats | None,
-        *,
-        batch_size: int | None,
-        momentum: float | None,
-        variance: str,
-        n_jobs: int | None = None,
-    ) -> OpenStretch:
-        """Cut rows into mini-batches, as ``fit`` does, and learn from them.
-
-        Parameters
-        ----------
-        X, sample_weight, n_jobs
-            As for :func:`~sk_batchnorm._moments.moments`. X is not CSC unless
-            `batch_size` is None.
-        batch_size : int or None
-            None where all parts together are one mini-batch.
-        momentum : float in [0, 1] or None
-        variance : {"within", "total"}
-
-        Returns
-        -------
-        OpenStretch
-
-        Raises
-        ------
-        ValueError
-            If X contains infinity, or a mini-batch has too few samples.
-        """
-        nothing = cls.of_nothing(X.shape[1])
-        if batch_size is None or is_short(X.shape[0], sample_weight):
-            return replace(nothing, lead=moments(X, sample_weight, n_jobs))
-        rule: dict[str, Any] = {"momentum": momentum, "variance": variance}
-        *before, last = cut(X.shape, batch_size, sample_weight)
-        closed = nothing.closed
-        for bounds in (*before, last[:-1]):
-            if len(bounds) > 1:
-                batches = batch_moments(X, bounds, sample_weight, n_jobs)
-                stretch = RunningStats.of_stretch(batches, **rule)
-                closed = closed.then(stretch, **rule, bias_correction=True)
-        rows = slice(last[-2], None)
-        weight = None if sample_weight is None else sample_weight[rows]
-        return cls(None, closed, moments(X[rows], weight, n_jobs))
-
-    def then(
-        self, later: OpenStretch, *, momentum: float | None, variance: str
-    ) -> OpenStretch:
-        """Join this part and the one that follows it.
-
-        Parameters
-        ----------
-        later : OpenStretch
-        momentum : float in [0, 1] or None
-        variance : {"within", "total"}
-
-        Returns
-        -------
-        OpenStretch
-
-        Raises
-        ------
-        ValueError
-            If a mean is not a float64, or a mini-batch has too few samples.
-        """
-        if self.last is None:
-            leads = [part.lead for part in (self, later) if part.lead is not None]
-            return replace(later, lead=merge(leads) if leads else None)
-        last = self.last
-        if later.lead is not None:
-            last = merge([last, later.lead])
-        if later.last is None:
-            return replace(self, last=last)
-        closed = self.closed
-        for stretch in (RunningStats.of(last, variance), later.closed):
-            closed = closed.then(
-                stretch, momentum=momentum, variance=variance, bias_correction=True
-            )
-        return OpenStretch(self.lead, closed, later.last)
-
-    def close(self, *, momentum: float | None, variance: str) -> RunningStats:
-        """Statistics where nothing comes before and nothing after.
-
-        Parameters
-        ----------
-        momentum : float in [0, 1] or None
-        variance : {"within", "total"}
-
-        Returns
-        -------
-        RunningStats
-
-        Raises
-        ------
-        ValueError
-            If a mean is not a float64, or a mini-batch has too few samples.
-        """
-        first, last = (
-            [] if batch is None else [RunningStats.of(batch, variance)]
-            for batch in (self.lead, self.last)
+    def _without_start(self) -> RunningStats:
+        """Without what is the start alone, of which nothing is known then."""
+        is_start = np.equal(self.num_batches, 0) & (np.asarray(self.start_weight) > 0)
+        return RunningStats(
+            np.where(is_start, np.nan, self.mean),
+            np.where(is_start, np.nan, self.var),
+            self.num_batches,
+            np.where(is_start, 0.0, self.start_weight),
         )
-        stats = RunningStats.start(len(self.closed.mean))
-        for stretch in (*first, self.closed, *last):
-            stats = stats.then(
-                stretch, momentum=momentum, variance=variance, bias_correction=True
-            )
-        return stats
+
+    def scale(
+        self,
+        eps: float,
+        weight: Floats | None,
+        features: NDArray[np.integer] | None = None,
+    ) -> Floats:
+        """Scale of all features, computed once, or of some of them.
+
+        Parameters
+        ----------
+        eps, weight
+            As for :func:`~sk_batchnorm._normalize.scale_of`.
+        features : ndarray of int, or None
+
+        Returns
+        -------
+        ndarray of shape (n_features,), or of the shape of features
+        """
+        return self._once(scale_of, eps, weight, features)
+
+    def inverse_scale(
+        self,
+        eps: float,
+        weight: Floats | None,
+        features: NDArray[np.integer] | None = None,
+    ) -> Floats:
+        """Inverse of :meth:`scale`."""
+        return self._once(inverse_scale_of, eps, weight, features)
+
+    def _once(
+        self,
+        function: Callable[..., Floats],
+        eps: float,
+        weight: Floats | None,
+        features: NDArray[np.integer] | None,
+    ) -> Floats:
+        if features is not None:
+            some = None if weight is None else weight[features]
+            return function(self.mean[features], self.var[features], eps, some)
+        known = self._scales.get(function)
+        if known is not None and known[0] == eps and _same(known[1], weight):
+            scale: Floats = known[2]
+            return scale
+        scale = function(self.mean, self.var, eps, weight)
+        scale.flags.writeable = False
+        # A copy, as the weight may be changed in place.
+        weight = None if weight is None else weight.copy()
+        self._scales[function] = eps, weight, scale
+        return scale
+
+
+def _same(a: Floats | None, b: Floats | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return bool((a == b).all())
 
 
 def _alone(batch: Moments, variance: str) -> tuple[Floats, Floats, Count]:
     """Mean and variance of one mini-batch, and the number 1 where they count."""
     within = variance == "within"
     if not _is_enough(batch.n_samples, within):
-        raise ValueError(_too_few(float(batch.n_samples), within))
+        raise ValueError(_too_few(float(batch.n_samples)))
     mean = batch.mean
     var = batch.unbiased_variance if within else batch.biased_variance
     enough = _is_enough(batch.count, within)
     if enough is True or np.all(enough):
         return mean, var, 1
     return (
-        np.where(enough, mean, 0.0),
-        np.where(enough, var, 1.0),
+        np.where(enough, mean, np.nan),
+        np.where(enough, var, np.nan),
         _count(np.atleast_1d(enough).astype(np.int64)),
     )
 
@@ -500,18 +468,15 @@ def _average(old: Floats, new: Floats, f: float | Floats) -> Floats:
 
 
 def _is_enough(n: float | Floats, within: bool) -> bool | NDArray[np.bool_]:
-    return n > 1 + WEIGHT_ROUNDING if within else n >= 1 - WEIGHT_ROUNDING
+    return n > 1 + WEIGHT_ROUNDING if within else n > 0
 
 
-def _too_few(n: float, within: bool) -> str:
-    if within:
-        return (
-            f"A mini-batch of n_samples={n:g} has no unbiased variance, which "
-            "variance='within' averages: it needs more than 1 sample (weights "
-            "count as repeated samples). Pass larger mini-batches, or use "
-            "variance='total', which learns from single samples too."
-        )
+def _too_few(n: float) -> str:
     return (
-        f"sample_weight sums to {n:g}; a mini-batch needs at least 1 sample "
-        "(weights count as repeated samples)."
+        f"A mini-batch of n_samples={n:g} has no unbiased variance, which "
+        "variance='within' averages: it needs more than 1 sample. Pass larger "
+        "mini-batches, or use variance='total', which learns from single samples too. "
+        "If it is sample_weight that sums to no more (a weight counts as that many "
+        "samples), scale the weights to the number of samples that they stand for, or "
+        "use variance='total', for which their scale does not matter."
     )

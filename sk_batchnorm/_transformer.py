@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from copy import copy as shallow_copy
 from functools import partial
@@ -15,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn import get_config
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags, check_array
-from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
@@ -30,6 +29,7 @@ from sk_batchnorm._compat import (
     StrOptions,
     callbacks_of,
     check_parameters,
+    feature_names_of,
     from_numpy,
     largest_float,
     namespace_of,
@@ -37,10 +37,21 @@ from sk_batchnorm._compat import (
     to_numpy,
     with_callbacks,
 )
-from sk_batchnorm._kernels.numpy import Floats
+from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
 from sk_batchnorm._moments import Bounds, Moments, batch_moments, cut, moments
-from sk_batchnorm._normalize import inverse_scale_of, normalize, scale_of
-from sk_batchnorm._running_stats import Count, RunningStats
+from sk_batchnorm._normalize import few_features, is_zero, normalize, scale_of
+from sk_batchnorm._running_stats import (
+    WEIGHT_ROUNDING,
+    Count,
+    RunningStats,
+)
+from sk_batchnorm._validation import (
+    as_numbers,
+    names_in_words,
+    naming_features,
+    shape_hint,
+    warn_user,
+)
 from sk_batchnorm.functional import (
     checked_gradient,
     gradients,
@@ -78,8 +89,10 @@ class BatchNorm1dTransformer(
     eps : float, default=1e-5
         Added to the variance before the square root, in squared units of the
         data: a feature whose standard deviation is below ``sqrt(eps)``, 0.003
-        by default, is not brought to unit variance. With ``eps=0`` a feature of
-        zero variance is divided by 1.
+        by default, is not brought to unit variance, and a warning names it.
+        With ``eps=0`` a feature of zero variance is divided by 1, where zero
+        is what rounding may make of a constant: a standard deviation of no
+        more than 2.2e-15 times the mean.
 
     momentum : float in [0, 1] or None, default=0.1
         Weight of the new mini-batch in the running statistics. This is
@@ -88,6 +101,9 @@ class BatchNorm1dTransformer(
 
     affine : bool, default=True
         Whether there are a `weight_` and a `bias_`.
+
+    bias : bool, default=True
+        If False there is a `weight_` but no `bias_`, as in PyTorch since 2.13.
 
     track_running_stats : bool, default=True
         If False nothing is remembered: :meth:`transform` normalises each X by
@@ -107,23 +123,24 @@ class BatchNorm1dTransformer(
         running statistics are a normalised exponentially weighted average,
         useful from the first mini-batch on. False is PyTorch's rule, in which
         the start still has the weight ``(1 - momentum)**t`` after t
-        mini-batches; with the default momentum, it takes 44 of them to fall
-        below 1 %. :meth:`fit` always corrects the bias.
+        mini-batches; with the default momentum, it takes 22 of them to fall
+        below 10 %, before which :meth:`transform` warns, and 44 to fall below 1 %.
+        :meth:`fit` always corrects the bias.
 
     weight_init, bias_init : None, float or array-like of shape (n_features,), \
 default=None
-        Where `weight_` and `bias_` start; None is 1 and 0. Only used when
-        ``affine=True``.
+        Where `weight_` and `bias_` start; None is 1 and 0. Only used if there are
+        any.
 
     with_mean : bool, default=True
         If False the data are scaled but not centred, which keeps sparse data
         sparse; sparse data need it. The running mean is learned all the same.
 
     batch_size : int or None, default=256
-        Number of rows, at least 2, in a mini-batch of :meth:`fit`. None makes
-        all of X one mini-batch, whose rows all weigh the same; `momentum` then
-        has no effect. Every mini-batch has the same weight in the update rule,
-        even a short last one.
+        Number of rows, at least 2, in a mini-batch of :meth:`fit`, which cuts n
+        rows into ``n // batch_size`` mini-batches that are as equal as
+        ``np.array_split`` makes them. None makes all of X one mini-batch, whose
+        rows all weigh the same; `momentum` then has no effect.
 
     n_jobs : int or None, default=None
         Number of threads for large arrays, as everywhere in scikit-learn: None
@@ -138,11 +155,12 @@ default=None
     Attributes
     ----------
     running_mean_ : ndarray of shape (n_features,), float64
-        Running mean of each feature, read-only: each step makes a new array.
-        None if ``track_running_stats=False``.
+        Running mean of each feature, read-only: each step makes a new array. NaN
+        for a feature that was never observed, unless it has PyTorch's start. None
+        if ``track_running_stats=False``.
 
     running_var_ : ndarray of shape (n_features,), float64
-        Running variance of each feature, read-only too. None if
+        Running variance of each feature, read-only and NaN as the mean is. None if
         ``track_running_stats=False``.
 
     num_batches_tracked_ : int, or ndarray of shape (n_features,)
@@ -151,11 +169,11 @@ default=None
         ``track_running_stats=False``.
 
     weight_, bias_ : ndarray of shape (n_features,), float64
-        The affine map. None if ``affine=False``.
+        The affine map. None if ``affine=False``; `bias_` also if ``bias=False``.
 
     weight_grad_, bias_grad_ : ndarray of shape (n_features,), float64
         Gradients of the affine map from the last :meth:`backward`, before which
-        they do not exist. None if ``affine=False``.
+        they do not exist. None where `weight_` and `bias_` are.
 
     n_features_in_ : int
         Number of features seen during fitting.
@@ -183,9 +201,11 @@ default=None
     from mean 0 and variance 1, where the factor f is `momentum`, or
     ``momentum / (1 - (1 - momentum)**t)`` with `bias_correction` (its limit
     ``1 / t`` for momentum 0), or ``1 / t`` for ``momentum=None``. "within"
-    needs n > 1, "total" n ≥ 1. NaN is a missing value: it is left out, feature
-    by feature, and stays NaN in the output. A feature with too few values in a
-    mini-batch keeps its statistics and its count.
+    needs n > 1, "total" a single value. NaN is a missing value, as are None, pd.NA
+    and pd.NaT: it is left out, feature by feature, and is NaN in the output. A
+    feature with too few values in a mini-batch keeps its statistics and its count.
+    One that was never observed has the start's as long as the start has weight, that
+    is, by PyTorch's rule; else they are NaN, and so is its output.
 
     X may be dense of shape (n_samples, n_features), any real dtype; dense of
     shape (n_samples, n_channels, n_timepoints), whose channels are the
@@ -197,7 +217,7 @@ default=None
     variance that belong together in such a case, take both from one
     :meth:`state_dict`.
 
-    If you change `affine`, `track_running_stats`, `weight_init` or `bias_init`
+    If you change `affine`, `bias`, `track_running_stats`, `weight_init` or `bias_init`
     by ``set_params``, the change takes effect at the next :meth:`fit`,
     :meth:`reset_parameters` or :meth:`load_state_dict`. A change of `eps` or
     `with_mean` takes effect at the next :meth:`transform`.
@@ -235,6 +255,7 @@ default=None
         "eps": [Interval(Real, 0, None, closed="left")],
         "momentum": [Interval(Real, 0, 1, closed="both"), None],
         "affine": ["boolean"],
+        "bias": ["boolean"],
         "track_running_stats": ["boolean"],
         "variance": [StrOptions({"within", "total"})],
         "bias_correction": ["boolean"],
@@ -246,10 +267,6 @@ default=None
         "copy": ["boolean"],
     }
 
-    # `copy` is an argument of the call, not metadata of the samples.
-    __metadata_request__transform: ClassVar[dict[str, str]] = {"copy": UNUSED}
-    __metadata_request__inverse_transform: ClassVar[dict[str, str]] = {"copy": UNUSED}
-
     # `| Any`, here and below: None, or an array of another namespace, only for
     # those who have asked for it. Others need not check for it.
     weight_: NDArray[np.float64] | Any
@@ -259,6 +276,10 @@ default=None
     n_features_in_: int
     feature_names_in_: NDArray[np.object_]
     _running_stats: RunningStats | None
+    # False after load_state_dict without names: those of X may be any.
+    _knows_names: bool = True
+    # Warnings that were given once.
+    _warned: tuple[str, ...] = ()
     # An empty array of the namespace and on the device of what was learned.
     _template: Any = np.empty(0)
 
@@ -269,6 +290,7 @@ default=None
         eps: float = 1e-5,
         momentum: float | None = 0.1,
         affine: bool = True,
+        bias: bool = True,
         track_running_stats: bool = True,
         variance: Literal["within", "total"] = "within",
         bias_correction: bool = False,
@@ -283,6 +305,7 @@ default=None
         self.eps = eps
         self.momentum = momentum
         self.affine = affine
+        self.bias = bias
         self.track_running_stats = track_running_stats
         self.variance = variance
         self.bias_correction = bias_correction
@@ -296,13 +319,13 @@ default=None
     @property
     def running_mean_(self) -> NDArray[np.float64] | Any:
         """Running mean of each feature, None if nothing is tracked."""
-        stats = self._running_stats
+        stats = self._stats_or_none("running_mean_")
         return None if stats is None else self._placed(stats.mean)
 
     @property
     def running_var_(self) -> NDArray[np.float64] | Any:
         """Running variance of each feature, None if nothing is tracked."""
-        stats = self._running_stats
+        stats = self._stats_or_none("running_var_")
         return None if stats is None else self._placed(stats.var)
 
     @property
@@ -312,22 +335,33 @@ default=None
         An array of shape (n_features,) once missing values have made the
         features differ.
         """
-        stats = self._running_stats
+        stats = self._stats_or_none("num_batches_tracked_")
         if stats is None or isinstance(stats.num_batches, int):
             return None if stats is None else stats.num_batches
         count: Count = self._placed(stats.num_batches)
         return count
 
+    def _stats_or_none(self, attribute: str) -> RunningStats | None:
+        try:
+            stats: RunningStats | None = vars(self)["_running_stats"]
+        except KeyError:
+            # An AttributeError too, so that hasattr is False.
+            raise NotFittedError(
+                f"This {type(self).__name__} has no {attribute} before it has learned: "
+                "call fit or partial_fit first."
+            ) from None
+        return stats
+
+    @ignore_float_errors
     def fit(
         self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
     ) -> Self:
         """Forget everything and learn from X.
 
-        X is cut, in order, into mini-batches of `batch_size` rows (a last one
-        of a single row, or of a total weight of 1 or less, joins the one before
-        it), which are learned one after the other with bias correction. So the
-        last rows weigh most; if the data are not in order of time, pass
-        ``batch_size=None`` or ``momentum=None``.
+        X is cut, in order, into ``n // batch_size`` mini-batches (at least one) that
+        are as equal as ``np.array_split`` makes them. They are learned one after the
+        other with bias correction. So the last rows weigh most; if the rows are not in
+        order of time, pass ``batch_size=None``, which weighs them all alike.
         With ``variance="within"`` and a momentum above 0, a PyTorch layer that
         repeats the same mini-batches again and again converges to the result.
 
@@ -335,14 +369,17 @@ default=None
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
 array-like of shape (n_samples, n_channels, n_timepoints)
-            At least 2 samples.
+            At least 2 values of each feature, or 1 with ``variance="total"``. A value
+            is that of a sample, or of one of its time points.
 
         y : None
             Ignored.
 
         sample_weight : float or array-like of shape (n_samples,), default=None
-            Frequency weights: a row of weight 2 counts as that row twice. Rows of
-            weight 0 are left out before X is cut into mini-batches.
+            Weights of the rows within their mini-batch; all mini-batches weigh alike.
+            With ``variance="within"`` they are frequency weights: a row of weight 2
+            counts as that row twice, and their sum must be above 1. With "total" their
+            scale does not matter. Rows of weight 0 are left out before X is cut.
 
         Returns
         -------
@@ -363,11 +400,14 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             return self
         learned = shallow_copy(self)
         X, weight = learned._start_fit(X, sample_weight)
-        for bounds in cut(X.shape, self.batch_size, weight):
-            learned._learn_stretch(X, bounds, weight)
-        learned._warn_of_unobserved()
+        stats = RunningStats.start(learned.n_features_in_)
+        with naming_features(X, weight, learned.get_feature_names_out):
+            for bounds in cut(X.shape, self.batch_size, weight):
+                stats = learned._learn_stretch(stats, X, bounds, weight)
+        learned._end_fit(stats, weight)
         return self._become(learned)
 
+    @ignore_float_errors
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -377,14 +417,14 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
 array-like of shape (n_samples, n_channels, n_timepoints)
-            At least 2 samples, or 1 with ``variance="total"``.
+            At least 2 values of each feature, or 1 with ``variance="total"``. A value
+            is that of a sample, or of one of its time points.
 
         y : None
             Ignored.
 
         sample_weight : float or array-like of shape (n_samples,), default=None
-            Frequency weights: a row of weight 2 counts as that row twice, and a
-            row of weight 0 is left out.
+            Weights of the rows, as for :meth:`fit`.
 
         Returns
         -------
@@ -403,17 +443,21 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         if callbacks_of(self):
             self._reported_partial_fit(X, y, sample_weight)
             return self
-        if not self.__sklearn_is_fitted__():
+        is_first = not self.__sklearn_is_fitted__()
+        if is_first or not self._knows_names:
             learned = shallow_copy(self)
-            X, weight = learned._validate(X, sample_weight, "partial_fit", reset=True)
-            learned._start()
-            learned._running_stats = learned._step(moments(X, weight, self.n_jobs))
-            learned._warn_of_unobserved()
+            X, weight = learned._validate(
+                X, sample_weight, "partial_fit", reset=is_first
+            )
+            if is_first:
+                learned._start()
+            learned._learn_batch(X, weight, is_first=is_first)
             return self._become(learned)
         X, weight = self._validate(X, sample_weight, "partial_fit", reset=False)
-        self._running_stats = self._step(moments(X, weight, self.n_jobs))
+        self._learn_batch(X, weight, is_first=False)
         return self
 
+    @ignore_float_errors
     def forward(self, X: Any) -> NDArray[np.floating]:
         """Training mode: normalise X by its own statistics, and learn from it.
 
@@ -480,13 +524,14 @@ n_timepoints)
             learned._start()
         _, weight, bias = learned._state()
         _check_affine(weight, bias, learned.n_features_in_)
-        batch = own_statistics(X, self.n_jobs)
-        learned._running_stats = learned._step(batch)
+        with naming_features(X, None, learned.get_feature_names_out):
+            batch = own_statistics(X, self.n_jobs)
+            learned._running_stats = learned._step(batch)
         mean, var = mean_and_variance(batch)
         Y: NDArray[np.floating] = normalize(
             X,
             mean if self.with_mean else None,
-            scale_of(var, self.eps, weight),
+            scale_of(mean, var, self.eps, weight),
             bias,
             copy=True,
             n_jobs=self.n_jobs,
@@ -495,13 +540,15 @@ n_timepoints)
         learned._forward = {
             "X": X.copy(),
             "mean": mean,
-            "inverse_std": scale_of(var, self.eps, None),
+            "inverse_std": scale_of(mean, var, self.eps, None),
             "weight": None if weight is None else np.array(weight),
+            "has_bias": bias is not None,
             "with_mean": self.with_mean,
         }
         self._become(learned)
         return Y
 
+    @ignore_float_errors
     def backward(self, grad_output: ArrayLike) -> NDArray[np.floating]:
         """Gradient of the last :meth:`forward`.
 
@@ -557,15 +604,18 @@ n_timepoints)
                 "backward needs a forward before it, and each forward serves one "
                 "backward."
             )
+        remembered = dict(remembered)
+        has_bias = remembered.pop("has_bias")
         grad = checked_gradient(grad_output, remembered["X"].shape)
         grad_input, grad_weight, grad_bias = gradients(grad, **remembered)
         learned = shallow_copy(self)  # without what was remembered
-        is_affine = remembered["weight"] is not None
-        learned.weight_grad_ = self._placed(grad_weight) if is_affine else None
-        learned.bias_grad_ = self._placed(grad_bias) if is_affine else None
+        has_weight = remembered["weight"] is not None
+        learned.weight_grad_ = self._placed(grad_weight) if has_weight else None
+        learned.bias_grad_ = self._placed(grad_bias) if has_bias else None
         self._become(learned)
         return grad_input
 
+    @ignore_float_errors
     def transform(self, X: Any, copy: bool | None = None) -> Any:
         """Normalise X with the running statistics and apply the affine map.
 
@@ -602,19 +652,22 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         self._check_container(X)
         if sparse.issparse(X) and bias is not None and bias.any():
             raise ValueError(_BIAS_ON_SPARSE)
-        if stats is not None:
-            mean, var = stats.mean, stats.var
+        if stats is None:
+            _check_two_values("transform with track_running_stats=False", X)
+            with naming_features(X, None, self.get_feature_names_out):
+                batch = moments(X, n_jobs=self.n_jobs)
+            stats = RunningStats(*mean_and_variance(batch), 1)
         else:
-            _check_two_samples("transform with track_running_stats=False", X, None)
-            mean, var = mean_and_variance(moments(X, n_jobs=self.n_jobs))
-        return normalize(
-            X,
-            mean if self.with_mean else None,
-            scale_of(var, self.eps, weight),
-            None if sparse.issparse(X) else bias,
-            copy=self.copy if copy is None else copy,
-            n_jobs=self.n_jobs,
-        )
+            self._warn_of_start(stats)
+        with naming_features(X, None, self.get_feature_names_out):
+            return normalize(
+                X,
+                stats.mean if self.with_mean else None,
+                stats.scale(self.eps, weight, few_features(X)),
+                None if sparse.issparse(X) else bias,
+                copy=self.copy if copy is None else copy,
+                n_jobs=self.n_jobs,
+            )
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Learn from X, then transform it: ``fit(X).transform(X)``.
@@ -623,7 +676,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
 array-like of shape (n_samples, n_channels, n_timepoints)
-            At least 2 samples.
+            As for :meth:`fit`.
 
         y : None
             Ignored.
@@ -651,6 +704,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             self.__dict__ = before
             raise
 
+    @ignore_float_errors
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
         """Undo the normalisation.
 
@@ -674,9 +728,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         NotFittedError
             Before anything was learned.
         ValueError
-            If X does not have the features that were learned from or contains
-            infinity, if a weight is 0, or if there are no running statistics to
-            invert with (``track_running_stats=False``).
+            If X does not have the features that were learned from, under their names
+            if it has any, if it contains infinity, if a weight is 0, or if there are
+            no running statistics to invert with (``track_running_stats=False``).
         InvalidParameterError
             If `eps` or `copy` is out of range.
         """
@@ -689,19 +743,20 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         if weight is not None and not weight.all():
             names = self.get_feature_names_out()[weight == 0]
             raise ValueError(
-                "inverse_transform can't undo a weight_ of 0, which feature "
-                f"{', '.join(map(str, names))} has."
+                "inverse_transform can't undo a weight_ of 0, which "
+                f"{names_in_words(names)} has."
             )
         if sparse.issparse(X) and bias is not None and bias.any():
             raise ValueError(_BIAS_ON_SPARSE)
-        return normalize(
-            X,
-            None if sparse.issparse(X) else bias,
-            inverse_scale_of(stats.var, self.eps, weight),
-            stats.mean if self.with_mean else None,
-            copy=self.copy if copy is None else copy,
-            n_jobs=self.n_jobs,
-        )
+        with naming_features(X, None, self.get_feature_names_out):
+            return normalize(
+                X,
+                None if sparse.issparse(X) else bias,
+                stats.inverse_scale(self.eps, weight, few_features(X)),
+                stats.mean if self.with_mean else None,
+                copy=self.copy if copy is None else copy,
+                n_jobs=self.n_jobs,
+            )
 
     def reset_running_stats(self) -> Self:
         """Set the running mean to 0, the variance to 1 and the count to 0.
@@ -722,6 +777,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         self._running_stats = self._starting_stats()
         return self
 
+    @ignore_float_errors
     def reset_parameters(self) -> Self:
         """Reset the running statistics, and set `weight_` and `bias_` to their start.
 
@@ -772,8 +828,10 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         """
         stats, weight, bias = self._state()
         state: dict[str, NDArray[Any]] = {}
-        if weight is not None and bias is not None:
-            state |= {"weight": weight.copy(), "bias": bias.copy()}
+        if weight is not None:
+            state["weight"] = weight.copy()
+        if bias is not None:
+            state["bias"] = bias.copy()
         if stats is not None:
             state |= {
                 "running_mean": stats.mean.copy(),
@@ -782,7 +840,10 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             }
         return state
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> Self:
+    @ignore_float_errors
+    def load_state_dict(
+        self, state: Mapping[str, Any], feature_names: ArrayLike | None = None
+    ) -> Self:
         """Load a state dict, ours or PyTorch's.
 
         The transformer is fitted afterwards. A state dict does not contain the
@@ -791,9 +852,18 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         Parameters
         ----------
         state : mapping of str to array-like
-            Exactly the keys that :meth:`state_dict` has for this `affine` and
-            `track_running_stats`. The values may be anything that NumPy can
-            convert, tensors on the CPU too; they are copied to float64.
+            Exactly the keys that :meth:`state_dict` has for this `affine`, `bias` and
+            `track_running_stats`; without "num_batches_tracked", as PyTorch wrote it
+            before version 0.4.1, the count is 0. The values may be anything that NumPy
+            can convert, tensors on the CPU too; they are copied to float64. A mean and
+            a variance may both be NaN where the count is 0: that feature was never
+            observed.
+
+        feature_names : array-like of str of shape (n_features,), default=None
+            `feature_names_in_`, which a state dict does not hold. With None, names that
+            the transformer has are kept. If it has none, a DataFrame may have any
+            names, and the first one of :meth:`partial_fit` or :meth:`forward` brings
+            them.
 
         Returns
         -------
@@ -804,17 +874,28 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         ------
         ValueError
             If a key is missing or unknown, a shape is wrong, a number is not
-            finite, or a variance or the number of batches is negative. The
+            finite, or a variance or the number of batches is negative, or if
+            feature_names are not as many different strings as there are features. The
             transformer is then as it was.
         InvalidParameterError
             If a parameter is out of range.
+
+        Examples
+        --------
+        >>> from sk_batchnorm import BatchNorm1dTransformer
+        >>> state = {"running_mean": [5.0], "running_var": [4.0]}  # of old PyTorch
+        >>> bn = BatchNorm1dTransformer(affine=False, eps=0)
+        >>> bn.load_state_dict(state, feature_names=["volts"]).transform([[9.0]])
+        array([[2.]])
+        >>> bn.get_feature_names_out()
+        array(['volts'], dtype=object)
         """
         check_parameters(self)
-        affine_keys = ("weight", "bias") if self.affine else ()
-        stats_keys = ("running_mean", "running_var") if self.track_running_stats else ()
+        affine_keys = ["weight"] * self.affine + ["bias"] * (self.affine and self.bias)
+        stats_keys = ["running_mean", "running_var"] * self.track_running_stats
         array_keys = affine_keys + stats_keys
-        count_keys = ("num_batches_tracked",) if self.track_running_stats else ()
-        _check_keys(state, array_keys + count_keys)
+        count_keys = ["num_batches_tracked"] * self.track_running_stats
+        _check_keys(state, array_keys, optional=count_keys)
 
         n_features = getattr(self, "n_features_in_", self.num_features)
         if n_features is None:
@@ -824,24 +905,21 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                     "num_features, or fit the transformer first."
                 )
             n_features = _as_array(state, array_keys[0]).size
-        arrays = {key: _checked_entry(state, key, n_features) for key in array_keys}
 
         learned = shallow_copy(self)
         learned.n_features_in_ = n_features
         learned._template = self._template  # of its own, for scikit-learn to move
+        if feature_names is not None:
+            learned.feature_names_in_ = _checked_names(feature_names, n_features)
+        if not hasattr(learned, "feature_names_in_"):
+            learned._knows_names = False
         learned.weight_ = learned.bias_ = None
-        if self.affine:
-            learned.weight_ = learned._placed(arrays["weight"])
-            learned.bias_ = learned._placed(arrays["bias"])
+        for key in affine_keys:
+            values = learned._placed(_checked_entry(state, key, n_features))
+            setattr(learned, f"{key}_", values)
         learned._running_stats = None
         if self.track_running_stats:
-            if (arrays["running_var"] < 0).any():
-                raise ValueError("running_var has a negative value.")
-            learned._running_stats = RunningStats(
-                arrays["running_mean"],
-                arrays["running_var"],
-                _checked_count(state, n_features),
-            )
+            learned._running_stats = _checked_stats(state, n_features)
         return self._become(learned)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -852,7 +930,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         # trust, and which pickles would tie to its place.
         stats = state.get("_running_stats")
         if stats is not None:
-            state["_running_stats"] = (stats.mean, stats.var, stats.num_batches)
+            state["_running_stats"] = stats.as_tuple()
         return state
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -886,7 +964,13 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         if reset or not self._is_plain(X):
             refuse_mask("X", X, _MASKED_X)
             accepted = _ACCEPTED if accept_sparse else _ACCEPTED_DENSE
-            X = validate_data(self, X, reset=reset, **accepted)
+            X = as_numbers(X, keep_sparse=accept_sparse and not self.with_mean)
+            known = self
+            if not (reset or self._knows_names):
+                known = self._with_names_of(X, is_learning=method != "transform")
+            if not reset:
+                _check_width(X, self.n_features_in_, type(self).__name__)
+            X = validate_data(known, X, reset=reset, **accepted)
             X = self._check_kind(X, action="center")
         if reset:
             self._template = _template(X)
@@ -896,20 +980,31 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             raise ValueError(
                 f"X has {X.shape[1]} features, but {type(self).__name__} was made "
                 f"for num_features={self.num_features}."
+                + shape_hint(X.shape, self.num_features)
             )
         if sample_weight is None:
             return X, None
         return X, _check_sample_weight(sample_weight, X)
 
+    def _with_names_of(self, X: Any, *, is_learning: bool) -> Self:
+        """Take the names of X's features for those that are not known yet."""
+        names = feature_names_of(X)
+        known = self if is_learning else shallow_copy(self)
+        if names is not None and len(names) == self.n_features_in_:
+            known.feature_names_in_ = names
+            del known._knows_names
+        return known
+
     def _validate_output(self, X: Any) -> Any:
-        # Not validate_data: transform's output has lost the feature names.
         refuse_mask("X", X, _MASKED_X)
+        X = as_numbers(X, keep_sparse=not self.with_mean)
+        _check_width(X, self.n_features_in_, type(self).__name__)
+        if hasattr(self, "feature_names_in_") and feature_names_of(X) is not None:
+            # An array is as welcome: transform's output has lost the names.
+            validate_data(self, X, reset=False, skip_check_array=True)
         X = self._check_kind(check_array(X, **_ACCEPTED), action="uncenter")
         if X.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {X.shape[1]} features, but {type(self).__name__} is "
-                f"expecting {self.n_features_in_} features as input."
-            )
+            raise ValueError(_other_width(X, self.n_features_in_, type(self).__name__))
         self._check_namespace(X, "inverse_transform")
         return X
 
@@ -970,8 +1065,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         if on_host and X.dtype in (object, np.longdouble):
             # Objects of a list with None in it, or of numbers that NumPy has no dtype
             # for. A long double may be too large for float64.
-            with np.errstate(over="ignore"):
-                X = check_array(X, **(_ACCEPTED | {"dtype": np.float64}))
+            X = check_array(X, **(_ACCEPTED | {"dtype": np.float64}))
         if not _is_real(X):
             raise ValueError(f"X has dtype {X.dtype}, which is not a real number.")
         if sparse.issparse(X) and self.with_mean:
@@ -998,11 +1092,13 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         weight = bias = None
         if self.affine:
             weight = _starting_values("weight_init", self.weight_init, 1.0, n_features)
-            bias = _starting_values("bias_init", self.bias_init, 0.0, n_features)
-            weight, bias = self._placed(weight), self._placed(bias)
+            weight = self._placed(weight)
+            if self.bias:
+                bias = _starting_values("bias_init", self.bias_init, 0.0, n_features)
+                bias = self._placed(bias)
         self.weight_, self.bias_ = weight, bias
-        for gradient in ("weight_grad_", "bias_grad_"):
-            self.__dict__.pop(gradient, None)
+        for name in ("weight_grad_", "bias_grad_", "_knows_names", "_warned"):
+            self.__dict__.pop(name, None)
         self._running_stats = self._starting_stats()
 
     def _starting_stats(self) -> RunningStats | None:
@@ -1014,26 +1110,43 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         self, X: Any, sample_weight: ArrayLike | None
     ) -> tuple[Any, Floats | None]:
         X, weight = self._validate(X, sample_weight, "fit", reset=True)
-        _check_two_samples("fit", X, weight)
         self._start()
         if sparse.issparse(X) and self.batch_size is not None:
             X = X.tocsr()  # rows of CSC can't be cut out without a search
         return X, weight
 
-    def _learn_stretch(self, X: Any, bounds: Bounds, weight: Floats | None) -> None:
-        """Learn consecutive mini-batches of ``fit``."""
-        # Also where nothing is tracked, as it refuses infinity.
+    def _learn_stretch(
+        self, stats: RunningStats, X: Any, bounds: Bounds, weight: Floats | None
+    ) -> RunningStats:
+        """Statistics after consecutive mini-batches of ``fit``."""
         batches = batch_moments(X, bounds, weight, self.n_jobs)
-        if self._running_stats is not None:
-            stretch = RunningStats.of_stretch(
-                batches, momentum=self.momentum, variance=self.variance
-            )
-            self._running_stats = self._running_stats.then(
-                stretch,
-                momentum=self.momentum,
-                variance=self.variance,
-                bias_correction=True,
-            )
+        stretch = RunningStats.of_stretch(
+            batches, momentum=self.momentum, variance=self.variance
+        )
+        return stats.then(
+            stretch,
+            momentum=self.momentum,
+            variance=self.variance,
+            bias_correction=True,
+        )
+
+    def _end_fit(self, stats: RunningStats, weight: Floats | None) -> None:
+        self._warn_of_light_weights(weight)
+        self._warn_of_small(stats.mean, stats.var)
+        if self.track_running_stats:
+            self._warn_of_unobserved(stats)
+            self._running_stats = stats
+
+    def _learn_batch(self, X: Any, weight: Floats | None, *, is_first: bool) -> None:
+        """Learn from one mini-batch, or raise before anything has changed."""
+        with naming_features(X, weight, self.get_feature_names_out):
+            batch = moments(X, weight, self.n_jobs)
+            stats = self._step(batch)
+        self._warn_of_light_weights(weight)
+        if is_first:
+            self._warn_of_unobserved(stats)
+            self._warn_of_small(*mean_and_variance(batch))
+        self._running_stats = stats
 
     # The same with callbacks. To them, the estimator is as it was until the call is
     # over, and fitted_estimator is what it will be.
@@ -1048,6 +1161,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         task = {"estimator": self, "X": X, "y": y}
         task["metadata"] = {"sample_weight": weight}
         root.call_on_fit_task_begin(**task)
+        stats = RunningStats.start(learned.n_features_in_)
         for bounds in one_by_one():
             rows = slice(*bounds)
             subtask = {"estimator": self, "X": lambda rows=rows: X[rows, ...]}
@@ -1055,12 +1169,15 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 subtask["metadata"] = {"sample_weight": weight[rows]}
             context = root.subcontext(task_name="mini-batch")
             context.call_on_fit_task_begin(**subtask)
-            learned._learn_stretch(X, bounds, weight)
+            with naming_features(X, weight, learned.get_feature_names_out):
+                stats = learned._learn_stretch(stats, X, bounds, weight)
+            if learned.track_running_stats:
+                learned._running_stats = stats
             if context.call_on_fit_task_end(
                 **subtask, reconstruction_attributes=lambda: vars(learned)
             ):
                 break
-        learned._warn_of_unobserved()
+        learned._end_fit(stats, weight)
         root.call_on_fit_task_end(
             **task, reconstruction_attributes=lambda: vars(learned)
         )
@@ -1096,18 +1213,72 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             bias_correction=self.bias_correction,
         )
 
-    def _warn_of_unobserved(self) -> None:
+    def _warn_once(self, trap: str, message: str) -> None:
+        if trap not in self._warned:
+            warn_user(message)
+            self._warned += (trap,)
+
+    def _warn_of_start(self, stats: RunningStats) -> None:
+        """Say that the start is not forgotten yet, where something was learned."""
+        if isinstance(stats.start_weight, float) and stats.start_weight <= _FADED:
+            return
+        there = np.greater(stats.start_weight, _FADED)
+        there = there & np.greater(stats.num_batches, 0)
+        if not there.any():
+            return
+        which = "the output"
+        if there.ndim:
+            which += f" of {names_in_words(self.get_feature_names_out()[there])}"
+        weight = np.max(np.where(there, stats.start_weight, 0.0))
+        self._warn_once(
+            "start",
+            f"PyTorch's start, mean 0 and variance 1, still has {weight:.0%} of the "
+            f"weight in the running statistics, so that {which} may be far from "
+            "centred. Pass bias_correction=True, with which the start has no weight, "
+            "or learn from more mini-batches first.",
+        )
+
+    def _warn_of_small(self, mean: Floats, var: Floats) -> None:
+        """Name the features whose variance is nothing beside `eps`."""
+        small = (var < self.eps) & ~is_zero(mean, var)
+        if not small.any():
+            return
+        names, var = self.get_feature_names_out()[small], var[small].max()
+        self._warn_once(
+            "eps",
+            f"The variance of {names_in_words(names)} is below eps={self.eps:g} "
+            f"({var:.2g} at most), so that the output has a standard deviation of "
+            f"{np.sqrt(var / (var + self.eps)):.2g} or less, not 1. Pass a smaller "
+            "eps, such as 0, or change the units.",
+        )
+
+    def _warn_of_light_weights(self, weight: Floats | None) -> None:
+        if weight is not None and self.variance == "within":
+            self._warn_of_low_sum(float(weight.sum()), int(np.count_nonzero(weight)))
+
+    def _warn_of_low_sum(self, total: float, n_rows: int) -> None:
+        """Say that weights count as so many samples, where they are shares."""
+        if total < n_rows * (1 - WEIGHT_ROUNDING):
+            self._warn_once(
+                "weights",
+                f"sample_weight sums to {total:g} over {n_rows} samples: with "
+                "variance='within' a weight counts as that many samples, and the "
+                "variance is divided by their sum less 1. Scale the weights to the "
+                "number of samples that they stand for, or pass variance='total', for "
+                "which their scale does not matter.",
+            )
+
+    def _warn_of_unobserved(self, stats: RunningStats | None) -> None:
         """Name the features that the first mini-batches said nothing of."""
-        stats = self._running_stats
         if stats is None or np.all(stats.num_batches):
             return
         names = self.get_feature_names_out()
         names = names[np.broadcast_to(np.equal(stats.num_batches, 0), names.shape)]
-        warnings.warn(
-            f"Too few observed values in feature {', '.join(map(str, names))} to "
-            "learn from: until there are, its running mean is 0 and its variance 1.",
-            UserWarning,
-            stacklevel=3,
+        has_start = np.any(stats.start_weight)
+        what = "are 0 and 1" if has_start else "are NaN, and so is its output"
+        warn_user(
+            f"Too few observed values in {names_in_words(names)} to learn from: until "
+            f"there are, its running mean and variance {what}."
         )
 
     def _become(self, learned: Self) -> Self:
@@ -1148,13 +1319,19 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         return X, stats, weight, bias
 
     if TYPE_CHECKING:
-        # scikit-learn makes the first two when it sees this class, and annotates none.
+        # scikit-learn makes the first four when it sees this class, and annotates none.
         def set_fit_request(
             self, *, sample_weight: bool | str | None = ...
         ) -> Self: ...
 
         def set_partial_fit_request(
             self, *, sample_weight: bool | str | None = ...
+        ) -> Self: ...
+
+        def set_transform_request(self, *, copy: bool | str | None = ...) -> Self: ...
+
+        def set_inverse_transform_request(
+            self, *, copy: bool | str | None = ...
         ) -> Self: ...
 
         def set_output(
@@ -1165,6 +1342,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             self, input_features: ArrayLike | None = None
         ) -> NDArray[np.object_]: ...
 
+
+# Weight of the start that makes no difference to speak of.
+_FADED = 0.1
 
 # Infinity is refused block by block, where the data are read anyway.
 _ACCEPTED: dict[str, Any] = {
@@ -1204,14 +1384,25 @@ def _is_real(X: Any) -> bool:
     return bool(xp.isdtype(X.dtype, ("bool", "integral", "real floating")))
 
 
-def _check_two_samples(caller: str, X: Any, weight: Floats | None) -> None:
-    n_samples = float(X.shape[0] if weight is None else weight.sum())
-    n_samples *= X.shape[2] if X.ndim == 3 else 1
-    if n_samples <= 1:
-        raise ValueError(
-            f"{caller} needs more than 1 sample; got n_samples={n_samples:g} "
-            "(weights count as repeated samples)."
-        )
+def _check_two_values(caller: str, X: Any) -> None:
+    n_values = X.shape[0] * (X.shape[2] if X.ndim == 3 else 1)
+    if n_values < 2:
+        raise ValueError(f"{caller} needs more than 1 sample; got n_samples=1.")
+
+
+def _check_width(X: Any, n_features: int, name: str) -> None:
+    """Refuse an X whose features are along another axis, with a hint."""
+    shape = tuple(getattr(X, "shape", ()))
+    if shape[1:2] != (n_features,) and shape_hint(shape, n_features):
+        raise ValueError(_other_width(X, n_features, name))
+
+
+def _other_width(X: Any, n_features: int, name: str) -> str:
+    # In scikit-learn's words.
+    return (
+        f"X has {X.shape[1]} features, but {name} is expecting {n_features} features "
+        "as input." + shape_hint(tuple(X.shape), n_features)
+    )
 
 
 def _check_sample_weight(sample_weight: ArrayLike, X: Any) -> Floats:
@@ -1232,9 +1423,8 @@ def _check_sample_weight(sample_weight: ArrayLike, X: Any) -> Floats:
     check_non_negative(weight, "sample_weight")
     if not weight.any():
         raise ValueError("sample_weight must have at least one non-zero number.")
-    with np.errstate(over="ignore"):
-        if not np.isfinite(weight.sum()):
-            raise ValueError("The sum of sample_weight overflows float64.")
+    if not np.isfinite(weight.sum()):
+        raise ValueError("The sum of sample_weight overflows float64.")
     return weight
 
 
@@ -1251,11 +1441,16 @@ def _starting_values(
     return _checked_vector(name, value)
 
 
-def _checked_vector(name: str, values: ArrayLike) -> Floats:
+def _checked_vector(name: str, values: ArrayLike, *, allow_nan: bool = False) -> Floats:
     """A float64 copy of finite numbers."""
     _refuse_complex(name, values)
     vector: Floats = check_array(
-        values, ensure_2d=False, dtype=np.float64, input_name=name, copy=True
+        values,
+        ensure_2d=False,
+        dtype=np.float64,
+        input_name=name,
+        copy=True,
+        ensure_all_finite="allow-nan" if allow_nan else True,
     )
     return vector
 
@@ -1279,26 +1474,64 @@ def _check_affine(weight: Floats | None, bias: Floats | None, n_features: int) -
             )
 
 
-def _check_keys(state: Mapping[str, Any], expected: tuple[str, ...]) -> None:
+def _check_keys(
+    state: Mapping[str, Any], expected: list[str], *, optional: list[str]
+) -> None:
     if not isinstance(state, Mapping):
         raise ValueError(
             f"The state must be a mapping of names to arrays; got {type(state)}."
         )
     missing = [key for key in expected if key not in state]
-    unknown = [key for key in state if key not in expected]
+    unknown = [key for key in state if key not in expected + optional]
     if missing or unknown:
         raise ValueError(
             f"The state does not fit this transformer: missing {missing}, unknown "
-            f"{unknown}. affine and track_running_stats decide which keys there are."
+            f"{unknown}. affine, bias and track_running_stats decide which keys there "
+            "are."
         )
 
 
-def _checked_entry(state: Mapping[str, Any], key: str, n_features: int) -> Floats:
+def _checked_names(feature_names: ArrayLike, n_features: int) -> NDArray[np.object_]:
+    names = np.asarray(feature_names, dtype=object)
+    if (
+        names.shape != (n_features,)
+        or not all(isinstance(name, str) for name in names)
+        or len(set(names)) < n_features
+    ):
+        raise ValueError(
+            f"feature_names must be {n_features} different strings; got "
+            f"{feature_names!r}."
+        )
+    return names.copy()
+
+
+def _checked_entry(
+    state: Mapping[str, Any], key: str, n_features: int, *, allow_nan: bool = False
+) -> Floats:
     values = _as_array(state, key)
     if values.shape != (n_features,):
         raise ValueError(f"{key} has shape {values.shape}, expected {(n_features,)}.")
-    with np.errstate(over="ignore"):  # of a long double; refused as infinity
-        return _checked_vector(key, values)
+    return _checked_vector(key, values, allow_nan=allow_nan)
+
+
+def _checked_stats(state: Mapping[str, Any], n_features: int) -> RunningStats:
+    mean, var = (
+        _checked_entry(state, key, n_features, allow_nan=True)
+        for key in ("running_mean", "running_var")
+    )
+    count: Count = 0
+    if "num_batches_tracked" in state:
+        count = _checked_count(state, n_features)
+    if (var < 0).any():
+        raise ValueError("running_var has a negative value.")
+    for key, values, other in (("running_mean", mean, var), ("running_var", var, mean)):
+        unknown = np.isnan(values)
+        if (unknown & (np.greater(count, 0) | ~np.isnan(other))).any():
+            raise ValueError(
+                f"{key} contains NaN, which both may where num_batches_tracked is 0, "
+                "of a feature that was never observed."
+            )
+    return RunningStats(mean, var, count)
 
 
 def _as_array(state: Mapping[str, Any], key: str) -> NDArray[Any]:

@@ -1,19 +1,21 @@
 """The transformer for dask arrays and dataframes: a chunk is learned where it lies.
 
-Each chunk becomes an :class:`~sk_batchnorm._running_stats.OpenStretch`, some
-vectors as long as a row; a tree joins them in order. The shape of the tree
-depends on the number of chunks alone, so the result does not depend on who
-computes what, or when.
+Each chunk becomes a :class:`Stretch`, some vectors as long as a row; a tree joins
+them in order. The shape of the tree depends on the number of chunks alone, so the
+result does not depend on who computes what, or when.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy as shallow_copy
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial, reduce
-from math import isnan
+from math import inf, isnan
 from numbers import Real
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +24,11 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sk_batchnorm._compat import callbacks_of, check_parameters
-from sk_batchnorm._moments import WEIGHT_ROUNDING, Moments
-from sk_batchnorm._running_stats import OpenStretch, RunningStats
+from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
+from sk_batchnorm._moments import Moments, batch_moments, cut, merge, moments
+from sk_batchnorm._running_stats import RunningStats
 from sk_batchnorm._transformer import MASKED_WEIGHT, BatchNorm1dTransformer
+from sk_batchnorm._validation import naming_features
 from sk_batchnorm.functional import mean_and_variance, refuse_mask
 
 try:
@@ -32,6 +36,7 @@ try:
     from dask.base import is_dask_collection
     from dask.config import get as get_option
     from dask.delayed import delayed
+    from dask.layers import ArrayBlockIdDep
 except ImportError as error:
     raise ImportError(
         'sk_batchnorm.dask needs dask: pip install "sk-batchnorm[dask]".'
@@ -120,7 +125,7 @@ class DaskBatchNorm1dTransformer(_LazyTransform, BatchNorm1dTransformer):
 
     Parameters
     ----------
-    num_features, eps, momentum, affine, track_running_stats, variance, \
+    num_features, eps, momentum, affine, bias, track_running_stats, variance, \
 bias_correction, weight_init, bias_init, with_mean, batch_size, n_jobs, copy
         As for :class:`.BatchNorm1dTransformer`. `n_jobs` counts the threads
         within a task, and None is one. Chunks are not written into, whatever
@@ -133,13 +138,14 @@ bias_correction, weight_init, bias_init, with_mean, batch_size, n_jobs, copy
 
     Notes
     -----
-    A mini-batch ends where its chunk ends. So the running statistics are those of
-    the in-memory ``fit``, except for rounding, if the chunks are cut at multiples of
-    `batch_size`, as ``X.rechunk({0: k * batch_size})`` cuts them. Otherwise each
-    chunk is cut as ``fit`` cuts X, and its last mini-batch may be shorter. A chunk of
-    a single row, or of a total weight of 1 or less, joins the mini-batch before it.
-    Chunks without rows, and rows of weight 0, are left out. With ``batch_size=None``,
-    and for :meth:`partial_fit`, all chunks together are one mini-batch.
+    ``fit`` cuts each chunk into mini-batches as :class:`.BatchNorm1dTransformer` cuts
+    X, and a chunk of fewer than `batch_size` rows joins its neighbour: the chunk
+    after it, or at the end the mini-batch before it. So the running statistics are
+    those of the in-memory ``fit``, except for rounding, if the length of each chunk is
+    a multiple of `batch_size`, as ``X.rechunk({0: k * batch_size})`` makes it of all
+    but the last. Chunks without rows, and rows of weight 0, are left out. With
+    ``batch_size=None``, and for :meth:`partial_fit`, all chunks together are one
+    mini-batch.
 
     Chunk sizes need not be known. X must have a single chunk along all axes but the
     first. :meth:`~.BatchNorm1dTransformer.forward` loads X into memory, and
@@ -204,10 +210,9 @@ chunktype=numpy.ndarray>
         learned._validate_example(X, sample_weight, reset=True)
         learned._start()
         whole = learned._learn(X, sample_weight, self.batch_size)
-        _check_first_mini_batch(whole, self.variance)
-        if learned._running_stats is not None:
-            learned._running_stats = whole.close(**_rule(self))
-        learned._warn_of_unobserved()
+        with naming_features(X, None, learned.get_feature_names_out):
+            stats = whole.close(self.batch_size, **_rule(self))
+        learned._end_fit(stats, None)  # of the weights, _learn has warned
         self._become(learned)
         return self
 
@@ -241,17 +246,14 @@ chunktype=numpy.ndarray>
         learned._validate_example(X, sample_weight, reset=is_first)
         if is_first:
             learned._start()
-        batch = learned._learn(X, sample_weight, batch_size=None).lead
-        assert batch is not None, "no rows"  # which _learn refuses
-        if learned._running_stats is not None:
-            learned._running_stats = learned._running_stats.step(
-                batch, **_rule(self), bias_correction=self.bias_correction
-            )
+        batch = learned._learn(X, sample_weight, batch_size=None).only_batch
+        with naming_features(X, None, learned.get_feature_names_out):
+            stats = learned._step(batch)
         if is_first:
-            learned._warn_of_unobserved()
-            self._become(learned)
-        else:
-            self._running_stats = learned._running_stats
+            learned._warn_of_unobserved(stats)
+            learned._warn_of_small(*mean_and_variance(batch))
+        learned._running_stats = stats
+        self._become(learned)
         return self
 
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
@@ -302,36 +304,146 @@ chunktype=numpy.ndarray>
         weight: Any = sample_weight if isinstance(sample_weight, Real) else None
         self._validate(_example_of(X), weight, "fit", reset=reset)
 
-    def _learn(self, X: Any, sample_weight: Any, batch_size: int | None) -> OpenStretch:
+    def _learn(self, X: Any, sample_weight: Any, batch_size: int | None) -> Stretch:
         """Learn from the chunks of a validated X, and join what they say."""
-        whole: OpenStretch
+        whole: Stretch
         (whole,) = _joined(self, X, sample_weight, batch_size).compute().flat
-        if whole.lead is None and whole.last is None:
+        if not whole.parts:
             raise ValueError("X has no rows, or none of a positive sample_weight.")
+        if self.variance == "within":
+            self._warn_of_low_sum(whole.weight, whole.n_rows)
         return whole
 
 
-def _check_first_mini_batch(whole: OpenStretch, variance: str) -> None:
-    if whole.lead is None or whole.lead.n_samples > 1 + WEIGHT_ROUNDING:
-        return
-    if whole.last is None:
-        raise ValueError(
-            f"fit needs more than 1 sample; got n_samples={whole.lead.n_samples:g} "
-            "(weights count as repeated samples)."
+class Batch(NamedTuple):
+    """A mini-batch that may still get more rows."""
+
+    n_rows: int
+    moments: Moments
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """Consecutive rows of X, learned before what lies beside them is known.
+
+    Attributes
+    ----------
+    parts : tuple of Batch and RunningStats
+        In order. The first mini-batch and the last one may still get more rows, and
+        so may fewer than `batch_size` rows after that; all between is closed.
+    n_rows, weight : float
+        Number of rows of non-zero weight, and the sum of their weights.
+    """
+
+    parts: tuple[Batch | RunningStats, ...]
+    n_rows: int
+    weight: float
+
+    @classmethod
+    def of_rows(
+        cls,
+        X: Any,
+        sample_weight: Floats | None,
+        *,
+        batch_size: int | None,
+        n_jobs: int | None = None,
+        **rule: Any,
+    ) -> Stretch:
+        """Cut rows into mini-batches, as ``fit`` does, and learn from them.
+
+        Parameters
+        ----------
+        X, sample_weight, n_jobs
+            As for :func:`~sk_batchnorm._moments.moments`.
+        batch_size : int or None
+            None where all rows, of other stretches too, are one mini-batch.
+        **rule
+            `momentum` and `variance`.
+        """
+
+        def batch(start: int, stop: int) -> Batch:
+            weight = None if sample_weight is None else sample_weight[start:stop]
+            n_rows = stop - start if weight is None else np.count_nonzero(weight)
+            return Batch(int(n_rows), moments(X[start:stop], weight, n_jobs))
+
+        parts: list[Batch | RunningStats] = []
+        for bounds in cut(X.shape, batch_size, sample_weight):
+            is_first, is_last = not parts, bounds[-1] == X.shape[0]
+            if is_first:
+                parts.append(batch(*bounds[:2]))
+            between = bounds[is_first : len(bounds) - is_last]
+            if len(between) > 1:
+                batches = batch_moments(X, between, sample_weight, n_jobs)
+                parts.append(RunningStats.of_stretch(batches, **rule))
+            if is_last and len(bounds) - is_first > 1:
+                parts.append(batch(*bounds[-2:]))
+        n_rows, weight = X.shape[0], float(X.shape[0])
+        if sample_weight is not None:
+            n_rows = int(np.count_nonzero(sample_weight))
+            weight = float(sample_weight.sum())
+        return cls(tuple(parts), n_rows, weight)
+
+    def then(self, later: Stretch, *, batch_size: int | None, **rule: Any) -> Stretch:
+        """Join these rows and those that follow them."""
+        parts: list[Batch | RunningStats] = []
+        for part in (*self.parts, *later.parts):
+            before = parts[-1] if parts else None
+            if (
+                isinstance(before, Batch)
+                and isinstance(part, Batch)
+                and before.n_rows < (batch_size or inf)
+            ):
+                parts[-1] = _merged(before, part)
+            else:
+                parts.append(part)
+        if len(parts) > 3:
+            parts[1:-2] = [_closed(parts[1:-2], **rule)]
+        return Stretch(
+            tuple(parts), self.n_rows + later.n_rows, self.weight + later.weight
         )
-    if variance == "within":
-        raise ValueError(
-            "The first chunk of X has a single row, or no more weight, and no "
-            "mini-batch before it to join; variance='within' needs more than 1 "
-            "sample. Rechunk X, or use variance='total', which learns from single "
-            "samples too."
-        )
+
+    def close(self, batch_size: int | None, **rule: Any) -> RunningStats:
+        """Statistics where nothing comes before and nothing after."""
+        *before, last = self.parts
+        if before and isinstance(last, Batch) and last.n_rows < (batch_size or inf):
+            *before, neighbour = before
+            assert isinstance(neighbour, Batch)
+            last = _merged(neighbour, last)
+        return _closed([*before, last], **rule)
+
+    @property
+    def only_batch(self) -> Moments:
+        """Moments of all rows, where `batch_size` is None."""
+        (batch,) = self.parts
+        assert isinstance(batch, Batch)
+        return batch.moments
+
+
+def _merged(earlier: Batch, later: Batch) -> Batch:
+    return Batch(earlier.n_rows + later.n_rows, merge([earlier.moments, later.moments]))
+
+
+def _closed(
+    parts: list[Batch | RunningStats], *, momentum: float | None, variance: str
+) -> RunningStats:
+    """Statistics of consecutive mini-batches, with bias correction."""
+    stretches = [
+        RunningStats.of(part.moments, variance) if isinstance(part, Batch) else part
+        for part in parts
+    ]
+    return reduce(
+        lambda earlier, later: earlier.then(
+            later, momentum=momentum, variance=variance, bias_correction=True
+        ),
+        stretches,
+        RunningStats.start(len(stretches[0].mean)),
+    )
 
 
 def _joined(
     bn: DaskBatchNorm1dTransformer, X: Any, sample_weight: Any, batch_size: int | None
 ) -> Any:
-    """Lazily, an array of a single value: the OpenStretch of all chunks."""
+    """Lazily, an array of a single value: the Stretch of all chunks."""
     checker = clone(bn.to_local())
     checker.n_features_in_ = bn.n_features_in_
     if not isinstance(X, da.Array) and hasattr(bn, "feature_names_in_"):
@@ -348,6 +460,7 @@ def _joined(
         axes,
         *(chunks, axes),
         *(weight, "i" if isinstance(weight, da.Array) else None),
+        *(ArrayBlockIdDep(chunks.chunks), axes),
         checker=checker,
         batch_size=batch_size,
         adjust_chunks=dict.fromkeys(axes, 1),
@@ -357,7 +470,7 @@ def _joined(
     return da.reduction(
         parts,
         chunk=_as_it_is,
-        aggregate=partial(_join, **_rule(bn)),
+        aggregate=partial(_join, batch_size=batch_size, **_rule(bn)),
         axis=0,
         keepdims=True,
         split_every=get_option("split_every", _SPLIT_EVERY),
@@ -366,9 +479,20 @@ def _joined(
     )
 
 
+@contextmanager
+def _in_chunk(number: int) -> Iterator[None]:
+    """Say in which chunk it is that something is wrong."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"In chunk {number} of X: {error}") from error
+
+
+@ignore_float_errors
 def _learn_chunk(
     chunk: Any,
     sample_weight: Any,
+    block_id: tuple[int, ...],
     *,
     checker: BatchNorm1dTransformer,
     batch_size: int | None,
@@ -378,30 +502,33 @@ def _learn_chunk(
         check_consistent_length(chunk, sample_weight)
     is_there = sample_weight is None or np.any(sample_weight)
     if not (chunk.shape[0] and is_there):
-        part = OpenStretch.of_nothing(checker.n_features_in_)
-    else:
+        return _boxed(Stretch((), 0, 0.0), chunk.ndim)
+    with _in_chunk(block_id[0]):
         X, weight = checker._validate(chunk, sample_weight, "fit", reset=False)
-        part = OpenStretch.of_rows(
-            X.tocsr() if sparse.issparse(X) else X,
-            weight,
-            batch_size=batch_size,
-            n_jobs=checker.n_jobs,
-            **_rule(checker),
-        )
-    return _boxed(part, chunk.ndim)
+        X = X.tocsr() if sparse.issparse(X) else X
+        with naming_features(X, weight, checker.get_feature_names_out):
+            stretch = Stretch.of_rows(
+                X,
+                weight,
+                batch_size=batch_size,
+                n_jobs=checker.n_jobs,
+                **_rule(checker),
+            )
+    return _boxed(stretch, chunk.ndim)
 
 
+@ignore_float_errors
 def _join(
-    parts: NDArray[Any], *, axis: Any, keepdims: bool, **rule: Any
+    parts: NDArray[Any], *, axis: Any, keepdims: bool, **options: Any
 ) -> NDArray[Any]:
-    """Join parts that follow each other; dask passes the axis."""
-    part = reduce(lambda part, later: part.then(later, **rule), parts.flat)
-    return _boxed(part, parts.ndim)
+    """Join stretches that follow each other; dask passes the axis."""
+    whole = reduce(lambda part, later: part.then(later, **options), parts.flat)
+    return _boxed(whole, parts.ndim)
 
 
-def _boxed(part: OpenStretch, ndim: int) -> NDArray[Any]:
+def _boxed(stretch: Stretch, ndim: int) -> NDArray[Any]:
     box = np.empty((1,) * ndim, dtype=object)
-    box.flat[0] = part
+    box[(0,) * ndim] = stretch
     return box
 
 
@@ -425,6 +552,7 @@ def _chunkwise(bn: Any, method: str, X: Any) -> Any:
             f"dask has no {type(example).__module__} DataFrames: "
             "set_output(transform='pandas'), or 'default' for dask arrays."
         )
+    bn._warned = local._warned  # the example has warned for all chunks
     names = local.get_feature_names_out()
     options: dict[str, Any] = {"local": local, "method": method}
     whole = None
@@ -448,7 +576,9 @@ def _chunkwise(bn: Any, method: str, X: Any) -> Any:
         axes,
         *(chunks, axes),
         *(whole, None),
+        *(ArrayBlockIdDep(chunks.chunks), axes),
         token=method,
+        align_arrays=False,  # a block id has no chunk size
         meta=empty,
         **options,
     )
@@ -462,17 +592,20 @@ def _chunkwise(bn: Any, method: str, X: Any) -> Any:
 def _transform_chunk(
     chunk: Any,
     whole: NDArray[Any] | None,
+    block_id: tuple[int, ...] = (0,),
     *,
     local: BatchNorm1dTransformer,
     method: str,
     empty: Any,
+    partition_info: Any = None,
 ) -> Any:
     if not chunk.shape[0]:  # as a filter may leave it
         return empty
     if whole is not None:
-        (part,) = whole.flat
-        local = _normalising_by(local, part.lead)
-    return getattr(local, method)(chunk, copy=True)
+        (stretch,) = whole.flat
+        local = _normalising_by(local, stretch.only_batch)
+    with _in_chunk(partition_info["number"] if partition_info else block_id[0]):
+        return getattr(local, method)(chunk, copy=True)
 
 
 def _normalising_by(
@@ -498,7 +631,9 @@ def _example_of(X: Any) -> Any:
             f"X is a dask {type(X).__name__}; expected a dask array or DataFrame."
         )
     for name, dtype in X.dtypes.items():
-        if not (hasattr(dtype, "kind") and dtype.kind in "biufc"):
+        # Numbers with pd.NA among them are objects; each chunk is checked for others.
+        is_object = getattr(dtype, "char", None) == "O"
+        if not is_object and getattr(dtype, "kind", "O") not in "biufc":
             raise ValueError(
                 f"Column {name} has dtype {dtype}, which is not a real number."
             )

@@ -14,16 +14,22 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 
 from sk_batchnorm._compat import Interval, check_arguments, to_numpy
-from sk_batchnorm._kernels.numpy import Floats, refuse_infinity
+from sk_batchnorm._kernels.numpy import (
+    Floats,
+    ignore_float_errors,
+    refuse_infinity,
+)
 from sk_batchnorm._moments import Moments, moments
 from sk_batchnorm._normalize import normalize, output_dtype, scale_of
 from sk_batchnorm._running_stats import RunningStats
+from sk_batchnorm._validation import as_numbers, naming_features
 
 __all__ = ["batch_norm", "batch_norm_backward"]
 
 Gradients = tuple[NDArray[np.floating], Floats, Floats]
 
 
+@ignore_float_errors
 def batch_norm(
     X: ArrayLike,
     running_mean: NDArray[np.floating] | None,
@@ -114,24 +120,26 @@ or None
     if not training or running_mean is not None or running_var is not None:
         stats = _checked_stats(running_mean, running_var, n_features)
         mean, var = stats.mean, stats.var
-    if training:
-        batch = own_statistics(data)
-        mean, var = mean_and_variance(batch)
-        if stats is not None:
-            _check_writeable(running_mean=running_mean, running_var=running_var)
-            stats = stats.step(
-                batch, momentum=momentum, variance="within", bias_correction=False
-            )
-            new_mean = _rounded("running_mean", stats.mean, running_mean)
-            new_var = _rounded("running_var", stats.var, running_var)
-    Y: NDArray[np.floating] = normalize(
-        data, mean, scale_of(var, eps, weight), bias, copy=True
-    )
+    with naming_features(data, None, lambda: np.arange(n_features)):
+        if training:
+            batch = own_statistics(data)
+            mean, var = mean_and_variance(batch)
+            if stats is not None:
+                _check_writeable(running_mean=running_mean, running_var=running_var)
+                stats = stats.step(
+                    batch, momentum=momentum, variance="within", bias_correction=False
+                )
+                new_mean = _rounded("running_mean", stats.mean, running_mean)
+                new_var = _rounded("running_var", stats.var, running_var)
+        Y: NDArray[np.floating] = normalize(
+            data, mean, scale_of(mean, var, eps, weight), bias, copy=True
+        )
     if training and stats is not None:
         cast(Any, running_mean)[:], cast(Any, running_var)[:] = new_mean, new_var
     return Y
 
 
+@ignore_float_errors
 def batch_norm_backward(
     grad_output: ArrayLike,
     X: ArrayLike,
@@ -205,16 +213,18 @@ def batch_norm_backward(
     grad = checked_gradient(grad_output, data.shape)
     n_features = data.shape[1]
     weight = _checked_vector("weight", weight, n_features)
-    if training:
-        mean, var = mean_and_variance(own_statistics(data))
-    else:
-        stats = _checked_stats(running_mean, running_var, n_features)
-        mean, var = stats.mean, stats.var
-        refuse_infinity(data)
-    inverse_std = scale_of(var, eps, None)
+    with naming_features(data, None, lambda: np.arange(n_features)):
+        if training:
+            mean, var = mean_and_variance(own_statistics(data))
+        else:
+            stats = _checked_stats(running_mean, running_var, n_features)
+            mean, var = stats.mean, stats.var
+            refuse_infinity(data)
+    inverse_std = scale_of(mean, var, eps, None)
     return gradients(grad, data, mean, inverse_std, weight, training=training)
 
 
+@ignore_float_errors
 def own_statistics(X: NDArray[Any], n_jobs: int | None = None) -> Moments:
     """Moments of a mini-batch that is to be normalised by its own.
 
@@ -248,12 +258,13 @@ n_timepoints)
     return batch
 
 
+@ignore_float_errors
 def mean_and_variance(batch: Moments) -> tuple[Floats, Floats]:
     """Mean and biased variance of a mini-batch that is normalised by its own."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return batch.mean, batch.biased_variance
+    return batch.mean, batch.biased_variance
 
 
+@ignore_float_errors
 def gradients(
     grad_output: Floats,
     X: NDArray[Any],
@@ -283,18 +294,17 @@ def gradients(
     axes = (0,) if X.ndim == 2 else (0, 2)
     each = (slice(None),) if X.ndim == 2 else (slice(None), None)
     n_values = X.size // X.shape[1]
-    with np.errstate(over="ignore", invalid="ignore"):
-        deviation = np.subtract(X, mean[each], dtype=np.float64) * inverse_std[each]
-        normalised = deviation if with_mean else X * inverse_std[each]
-        grad_bias = grad_output.sum(axis=axes)
-        grad_weight = (grad_output * normalised).sum(axis=axes)
-        grad_input = grad_output
-        if training:
-            grad_input = grad_input - deviation * (grad_weight / n_values)[each]
-            if with_mean:
-                grad_input -= (grad_bias / n_values)[each]
-        scale = inverse_std if weight is None else inverse_std * weight
-        grad_input = grad_input * scale[each]
+    deviation = np.subtract(X, mean[each], dtype=np.float64) * inverse_std[each]
+    normalised = deviation if with_mean else X * inverse_std[each]
+    grad_bias = grad_output.sum(axis=axes)
+    grad_weight = (grad_output * normalised).sum(axis=axes)
+    grad_input = grad_output
+    if training:
+        grad_input = grad_input - deviation * (grad_weight / n_values)[each]
+        if with_mean:
+            grad_input -= (grad_bias / n_values)[each]
+    scale = inverse_std if weight is None else inverse_std * weight
+    grad_input = grad_input * scale[each]
     return grad_input.astype(output_dtype(X.dtype), copy=False), grad_weight, grad_bias
 
 
@@ -343,6 +353,7 @@ _CONSTRAINTS: dict[str, list[Any]] = {
 
 def _checked_data(X: ArrayLike) -> NDArray[Any]:
     refuse_mask("X", X, "Fill it: X.filled(value).")
+    X = as_numbers(X, keep_sparse=False)
     data: NDArray[Any] = check_array(X, ensure_all_finite=False, allow_nd=True)
     if not isinstance(data, np.ndarray):
         raise TypeError(
@@ -387,8 +398,7 @@ def _check_writeable(**arrays: Any) -> None:
 
 def _rounded(name: str, values: Floats, array: Any) -> NDArray[np.floating]:
     """``values`` in the dtype of the array that they go to."""
-    with np.errstate(all="ignore"):
-        rounded: NDArray[np.floating] = values.astype(array.dtype)
+    rounded: NDArray[np.floating] = values.astype(array.dtype)
     if not np.isfinite(rounded).all():
         raise ValueError(
             f"{name} would have a number too large for {array.dtype}. Pass arrays of "

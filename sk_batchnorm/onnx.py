@@ -37,8 +37,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sk_batchnorm._kernels.numpy import Floats
-from sk_batchnorm._normalize import inverse_scale_of, output_dtype, scale_of
+from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
+from sk_batchnorm._normalize import ROUNDING, output_dtype
 from sk_batchnorm._running_stats import RunningStats
 from sk_batchnorm._transformer import BatchNorm1dTransformer
 
@@ -97,6 +97,7 @@ def _calculate_shape(operator: Any) -> None:
     operator.outputs[0].type.shape = [n_samples, model.n_features_in_, *n_timepoints]
 
 
+@ignore_float_errors
 def _convert(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes that compute what ``transform`` does."""
     model, opset = operator.raw_operator, container.target_opset
@@ -127,11 +128,14 @@ def _computed_in(
     operator: Any, stats: RunningStats, weight: Floats, bias: Floats
 ) -> np.dtype[Any]:
     """float32 if input and output are, and all constants fit, else float64."""
-    scale = np.abs(scale_of(stats.var, operator.raw_operator.eps, weight))
+    scale = np.abs(stats.scale(operator.raw_operator.eps, weight))
+    # A feature that was never observed is NaN in either.
+    known = ~np.isnan(scale)
+    scale, mean, weight = scale[known], stats.mean[known], weight[known]
     limits = np.finfo(_SINGLE)
     single = (
         all(output_dtype(_dtype(each)) == _SINGLE for each in operator.inputs)
-        and max(scale.max(), np.abs(stats.mean).max(), np.abs(bias).max()) <= limits.max
+        and np.abs([*scale, *mean, *bias]).max() <= limits.max
         and ((scale >= limits.smallest_normal) | (weight == 0)).all()
     )
     return _SINGLE if single else _DOUBLE
@@ -154,7 +158,7 @@ def _inputs_of_stream(
     """
     model = operator.raw_operator
     mean = stats.mean if model.with_mean else np.zeros_like(stats.mean)
-    std = inverse_scale_of(stats.var, model.eps, None)
+    std = stats.inverse_scale(model.eps, None)
     X = _input(operator, dtype, opset)
     tolerance = _TOLERANCE[_dtype(operator.outputs[0])]
     if (np.abs(mean) > tolerance / (5 * np.finfo(dtype).eps) * std).any():
@@ -164,7 +168,7 @@ def _inputs_of_stream(
         # The rest that float32 can't hold, else lost digits.
         mean = mean - rounded
     # Not the variance, which may leave float32's range before the scale does.
-    scale = scale_of(stats.var, model.eps, weight)
+    scale = stats.scale(model.eps, weight)
     vectors = (scale, bias, mean, np.ones_like(scale))
     return X, *(each.astype(dtype) for each in vectors)
 
@@ -201,8 +205,12 @@ def _inputs_of_batch(
     if model.eps:
         var = ops.OnnxAdd(var, np.array([float(model.eps)]), op_version=opset)
     else:
-        constant = ops.OnnxEqual(var, np.array([0.0]), op_version=opset)
-        var = ops.OnnxWhere(constant, np.array([1.0]), var, op_version=opset)
+        # No more than what rounding of the mean makes of a constant, as in transform.
+        mean = ops.OnnxAdd(largest, mean, op_version=opset)
+        rounding = ops.OnnxMul(mean, np.array([ROUNDING]), op_version=opset)
+        rounding = ops.OnnxMul(rounding, rounding, op_version=opset)
+        varies = ops.OnnxGreater(var, rounding, op_version=opset)
+        var = ops.OnnxWhere(varies, var, np.array([1.0]), op_version=opset)
     var = ops.OnnxReshape(var, np.array([-1]), op_version=opset)
     return centred if model.with_mean else X, weight, bias, np.zeros_like(bias), var
 

@@ -17,6 +17,7 @@ from sk_batchnorm._kernels.numpy import Floats
 from sk_batchnorm._moments import cut, moments
 from sk_batchnorm._running_stats import RunningStats
 from sk_batchnorm._transformer import BatchNorm1dTransformer
+from sk_batchnorm._validation import naming_features
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -252,7 +253,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 axes[cell], feature, line_kw, fill_between_kw, errorbar_kw
             )
             if _is_lowest(axes, cell):
-                n_samples = self.bounds[1] - self.bounds[0]
+                # As fit cuts them, which differ by one at most.
+                sizes = np.unique(np.diff(self.bounds))
+                n_samples = " or ".join(map(str, sizes))
                 axes[cell].set_xlabel(f"Mini-batch of {n_samples} samples")
         first = axes[cells[0]]
         if ax is None:
@@ -354,7 +357,8 @@ def _stream(
     names = list(map(str, learner.get_feature_names_out()))
     chosen = _indices(features, names)
     steps = _steps(learner, X, bounds)
-    numbers = np.array([[values[chosen] for values in step] for step in steps])
+    with naming_features(X, None, learner.get_feature_names_out):
+        numbers = np.array([[values[chosen] for values in step] for step in steps])
     batch_mean, batch_std, running_mean, running_std = numbers.transpose(1, 0, 2)
     return {
         "batch_mean": batch_mean,
@@ -381,13 +385,7 @@ def _steps(
             variance=learner.variance,
             bias_correction=learner.bias_correction,
         )
-        gap = np.where(np.equal(batch.num_batches, 0), np.nan, 0.0)
-        yield (
-            batch.mean + gap,
-            np.sqrt(batch.var) + gap,
-            running.mean,
-            np.sqrt(running.var),
-        )
+        yield batch.mean, np.sqrt(batch.var), running.mean, np.sqrt(running.var)
 
 
 def _indices(

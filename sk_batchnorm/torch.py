@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from sk_batchnorm._compat import check_parameters
+from sk_batchnorm._normalize import is_zero
 from sk_batchnorm._running_stats import averaging_factor
 from sk_batchnorm._transformer import BatchNorm1dTransformer
+from sk_batchnorm._validation import names_in_words
 
 try:
     import torch
@@ -36,7 +38,7 @@ def from_torch(module: torch.nn.Module) -> BatchNorm1dTransformer:
     BatchNorm1dTransformer
         Fitted. Its `transform` is the layer in eval mode; its `partial_fit` and its
         `forward` go on where the training of the layer stopped. If the layer has no
-        bias, `bias_` is 0.
+        bias (``bias=False``, since PyTorch 2.13), neither has the transformer.
 
     Raises
     ------
@@ -75,6 +77,7 @@ def from_torch(module: torch.nn.Module) -> BatchNorm1dTransformer:
         eps=module.eps,
         momentum=module.momentum,
         affine=module.weight is not None,
+        bias=module.weight is None or module.bias is not None,
         # As PyTorch decides in eval mode.
         track_running_stats=module.running_mean is not None,
     )
@@ -84,8 +87,6 @@ def from_torch(module: torch.nn.Module) -> BatchNorm1dTransformer:
         for key, value in module.state_dict().items()
         if key != "num_batches_tracked"
     }
-    if bn.affine:
-        state.setdefault("bias", np.zeros(module.num_features))
     if bn.track_running_stats:
         count = module.num_batches_tracked
         state["num_batches_tracked"] = np.array(0 if count is None else int(count))
@@ -169,6 +170,8 @@ def to_torch(
     if "num_batches_tracked" in state:
         # One for all features; it only decides the factor of a cumulative average.
         state["num_batches_tracked"] = state["num_batches_tracked"].max()
+    if "bias" not in state:
+        layer.register_parameter("bias", None)  # the keyword came with PyTorch 2.13
     layer.load_state_dict({key: torch.as_tensor(state[key]) for key in state})
     for key, value in layer.state_dict().items():
         if not torch.isfinite(value).all():
@@ -188,6 +191,12 @@ def _refuse_what_pytorch_lacks(
     bn: BatchNorm1dTransformer, state: dict[str, Any]
 ) -> None:
     mean = state.get("running_mean")
+    if mean is not None and np.isnan(mean).any():
+        names = bn.get_feature_names_out()[np.isnan(mean)]
+        raise ValueError(
+            f"PyTorch has a mean and a variance of every feature, but "
+            f"{names_in_words(names)} was never observed."
+        )
     if not bn.with_mean and (mean is None or mean.any()):
         raise ValueError(
             "PyTorch always centres, and this transformer has with_mean=False and a "
@@ -195,6 +204,13 @@ def _refuse_what_pytorch_lacks(
         )
     if mean is None:
         return
+    zero = is_zero(mean, state["running_var"])
+    if bn.eps == 0 and zero.any():
+        names = bn.get_feature_names_out()[zero]
+        raise ValueError(
+            "PyTorch would divide a feature by 0, or by what rounding has left of it: "
+            f"with eps=0, {names_in_words(names)}. Set eps to a larger number first."
+        )
     hint = "To go on by PyTorch's rule from here, call set_params({}) first."
     if bn.variance != "within" and bn.momentum != 0:
         raise ValueError(

@@ -74,13 +74,16 @@ def test_a_column_with_gaps_is_that_column_alone_without_them(
             there = ~np.isnan(batch[:, column])
             weight = np.ones(6) if weights is None else weights[i]
             n = weight[there].sum()
-            if n >= (2 if rule["variance"] == "within" else 1):
+            if n > (1 if rule["variance"] == "within" else 0):
                 alone.partial_fit(
                     batch[there, column][:, None],
                     sample_weight=None if weights is None else weight[there],
                 )
         count = np.broadcast_to(together.num_batches_tracked_, 5)[column]
         assert count == alone.num_batches_tracked_
+        if count == 0 and (rule["momentum"] is None or rule["bias_correction"]):
+            assert np.isnan(together.running_mean_[column])  # it has no start
+            continue
         assert_allclose(
             together.running_mean_[column], alone.running_mean_[0], rtol=1e-12
         )
@@ -120,23 +123,29 @@ def test_the_count_is_an_array_only_once_features_differ():
     )
 
 
+@pytest.mark.parametrize("bias_correction", [False, True])
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_a_feature_never_observed_is_named_once_and_keeps_the_start(method):
+def test_a_feature_never_observed_is_named_once(method, bias_correction):
     X = pd.DataFrame(
         {"a": [1.0, 2.0, 3.0], "b": [np.nan] * 3, "c": [np.nan, 1, np.nan]}
     )
-    bn = BatchNorm1dTransformer()
+    bn = BatchNorm1dTransformer(bias_correction=bias_correction)
     with warnings.catch_warnings(record=True) as record:
         warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", "PyTorch's start")
         getattr(bn, method)(X)
         bn.partial_fit(X)
         out = bn.transform(X.fillna(5.0))
     assert len(record) == 1
     assert "feature b, c to" in str(record[0].message)
     assert record[0].filename == __file__
-    assert bn.running_mean_[1] == 0.0
-    assert bn.running_var_[1] == 1.0
-    assert_allclose(out[:, 1], 5.0 / np.sqrt(1 + 1e-5))
+    if method == "partial_fit" and not bias_correction:  # PyTorch's start
+        assert (bn.running_mean_[1], bn.running_var_[1]) == (0.0, 1.0)
+        assert_allclose(out[:, 1], 5.0 / np.sqrt(1 + 1e-5))
+    else:
+        assert np.isnan([bn.running_mean_[1], bn.running_var_[1]]).all()
+        assert np.isnan(out[:, 1]).all()
+    assert np.isfinite(out[:, 0]).all()
 
 
 def test_a_warning_that_is_an_error_changes_nothing():
@@ -158,7 +167,8 @@ def test_missing_values_stay_missing_and_leave_the_others_alone(seed, track):
     out = bn.transform(X)
     assert_array_equal(np.isnan(out), np.isnan(X))
     if track:
-        assert_allclose(bn.inverse_transform(out), X, rtol=1e-12)
+        # Near 0, rounding is that of the mean, about 3, that was added.
+        assert_allclose(bn.inverse_transform(out), X, rtol=1e-12, atol=1e-14)
         assert_array_equal(out[:1], bn.transform(X[:1]))
     else:
         for column, result in zip(X.T, out.T, strict=True):
@@ -498,11 +508,11 @@ def test_fit_cuts_three_dimensions_by_samples():
     bn = BatchNorm1dTransformer(batch_size=6)
     fitted = clone(bn).fit(X)
     streamed = clone(bn).set_params(bias_correction=True)
-    for start in (0, 6, 12, 18):
-        streamed.partial_fit(X[start : start + 6])
+    for samples in np.array_split(X, 3):
+        streamed.partial_fit(samples)
     # Means near 0 of values of about 1.
     assert_allclose(fitted.running_mean_, streamed.running_mean_, atol=1e-15, rtol=0)
-    assert fitted.num_batches_tracked_ == 4
+    assert fitted.num_batches_tracked_ == 3
 
 
 def test_one_sample_of_several_time_points_is_enough():

@@ -203,7 +203,7 @@ def test_values_of_1e300_in_a_large_array(monkeypatch, kernels, n_jobs):
     bn.weight_[:] = 1e200
     assert np.isinf(bn.transform(X)[:, 1]).all()
     X[:, 1] = 1.7e308
-    with pytest.raises(ValueError, match="feature 1 overflows"):
+    with pytest.raises(ValueError, match="feature x1 overflows"):
         bn.partial_fit(X)
 
 

@@ -102,7 +102,7 @@ def pair(model=None, y=Y, data=X, **settings):
 def eval_mode(bn):
     """Mean, scale and bias of the affine map."""
     mean = bn.running_mean_ if bn.with_mean else np.zeros(bn.n_features_in_)
-    scale = scale_of(bn.running_var_, bn.eps, bn.weight_)
+    scale = scale_of(bn.running_mean_, bn.running_var_, bn.eps, bn.weight_)
     return mean, scale, np.zeros(len(mean)) if bn.bias_ is None else bn.bias_
 
 

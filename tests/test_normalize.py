@@ -21,19 +21,21 @@ from sk_batchnorm._normalize import (
 
 def test_zero_variance_divides_by_one_only_without_eps():
     weight = np.array([3.0, -3.0])
-    assert_array_equal(scale_of(np.array([0.0, 4.0]), 0.0, None), [1.0, 0.5])
-    assert_array_equal(scale_of(np.array([0.0, 4.0]), 0.0, weight), [3.0, -1.5])
-    assert_array_equal(scale_of(np.array([0.0, 3.0]), 1.0, None), [1.0, 0.5])
-    assert_array_equal(inverse_scale_of(np.array([0.0, 4.0]), 0.0, None), [1.0, 2.0])
+    assert_array_equal(scale_of(0.0, np.array([0.0, 4.0]), 0.0, None), [1.0, 0.5])
+    assert_array_equal(scale_of(0.0, np.array([0.0, 4.0]), 0.0, weight), [3.0, -1.5])
+    assert_array_equal(scale_of(0.0, np.array([0.0, 3.0]), 1.0, None), [1.0, 0.5])
     assert_array_equal(
-        inverse_scale_of(np.array([0.0, 36.0]), 0.0, weight), [1 / 3, -2.0]
+        inverse_scale_of(0.0, np.array([0.0, 4.0]), 0.0, None), [1.0, 2.0]
     )
-    assert scale_of(np.array([0.0]), 1e-4, None)[0] == pytest.approx(100.0)
+    assert_array_equal(
+        inverse_scale_of(0.0, np.array([0.0, 36.0]), 0.0, weight), [1 / 3, -2.0]
+    )
+    assert scale_of(0.0, np.array([0.0]), 1e-4, None)[0] == pytest.approx(100.0)
 
 
 def test_a_tiny_variance_without_eps_is_a_variance():
     var = np.array([1e-300, 5e-324])
-    assert_allclose(scale_of(var, 0.0, None), var**-0.5, rtol=1e-15)
+    assert_allclose(scale_of(0.0, var, 0.0, None), var**-0.5, rtol=1e-15)
 
 
 @pytest.mark.skipif(
@@ -44,9 +46,11 @@ def test_the_scale_is_right_to_half_a_unit_in_the_last_place():
     var = np.random.default_rng(0).uniform(0.1, 5.0, 1000)
     weight = np.random.default_rng(1).normal(size=1000)
     exact = weight / np.sqrt(var.astype(np.longdouble) + np.longdouble(1e-5))
-    assert_array_equal(scale_of(var, 1e-5, weight), exact.astype(np.float64))
+    assert_array_equal(scale_of(0.0, var, 1e-5, weight), exact.astype(np.float64))
     exact = np.sqrt(var.astype(np.longdouble) + np.longdouble(1e-5)) / weight
-    assert_array_equal(inverse_scale_of(var, 1e-5, weight), exact.astype(np.float64))
+    assert_array_equal(
+        inverse_scale_of(0.0, var, 1e-5, weight), exact.astype(np.float64)
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +92,7 @@ def test_one_ulp_plus_the_conditioning_of_the_difference(
     mean, var = np.array([10**ratio]), rng.uniform(0.1, 5, 1)
     weight = rng.normal(size=1) if weighted else None
     x = rng.normal(10**ratio, 1.0, (30, 1)).astype(dtype)
-    out = normalize(x, mean, scale_of(var, eps, weight), None, copy=True)
+    out = normalize(x, mean, scale_of(0.0, var, eps, weight), None, copy=True)
     with localcontext() as context:
         context.prec = 40
         std = (Decimal(var[0]) + Decimal(eps)).sqrt()

@@ -154,11 +154,8 @@ def test_fit_is_where_pytorch_arrives_when_it_repeats_the_epoch(
     torch = pytest.importorskip("torch")
     X = np.random.default_rng(seed).normal(3.0, 2.0, (n_rows, 2))
     bn = BatchNorm1dTransformer(momentum=momentum, batch_size=batch_size).fit(X)
-    starts = [*range(0, n_rows - 1, batch_size)]
-    mini_batches = [
-        torch.from_numpy(X[start:stop])
-        for start, stop in zip(starts, [*starts[1:], n_rows], strict=True)
-    ]
+    parts = np.array_split(X, max(1, n_rows // batch_size))
+    mini_batches = list(map(torch.from_numpy, parts))
     assert bn.num_batches_tracked_ == len(mini_batches)
     layer = torch.nn.BatchNorm1d(2, momentum=momentum, dtype=torch.float64)
     # 0.95**800 < 1e-17: no trace of the start is left.

@@ -4,8 +4,6 @@ import copy
 import pickle
 import re
 from fractions import Fraction
-from functools import partial, reduce
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -15,15 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sk_batchnorm import _moments
-from sk_batchnorm._moments import (
+from sk_batchnorm._moments import batch_moments, moments
+from sk_batchnorm._running_stats import (
     WEIGHT_ROUNDING,
-    batch_moments,
-    cut,
-    is_short,
-    moments,
+    RunningStats,
+    averaging_factor,
 )
-from sk_batchnorm._running_stats import OpenStretch, RunningStats, averaging_factor
 
 momenta = st.floats(0, 1)
 rules = {
@@ -256,12 +251,13 @@ def test_a_saturated_variance_fades_again():
     assert_allclose(stats.var, 2.0)
 
 
-def test_a_mean_beyond_float64_is_an_error_that_names_the_feature():
+def test_a_mean_beyond_float64_is_an_error_that_knows_the_feature():
     batch = moments(np.array([[1.0, 1.7e308], [2.0, 1.7e308]]))
-    with pytest.raises(ValueError, match="feature 1 overflows"):
+    with pytest.raises(ValueError, match="mean overflows float64") as error:
         RunningStats.start(2).step(
             batch, momentum=0.1, variance="within", bias_correction=False
         )
+    assert error.value.features.tolist() == [1]
 
 
 @pytest.mark.parametrize("variance", ["within", "total"])
@@ -392,13 +388,106 @@ def test_a_constant_feature_stays_what_it_is_wherever_it_is_missing(value, varia
 
 
 @pytest.mark.parametrize("variance", ["within", "total"])
-def test_a_feature_that_a_stretch_did_not_observe_is_at_the_start(variance):
+def test_nothing_is_known_of_a_feature_that_a_stretch_did_not_observe(variance):
     X = np.column_stack([np.arange(6.0), np.full(6, np.nan)])
     batches = batch_moments(X, np.array([0, 3, 6]))
     stretch = RunningStats.of_stretch(batches, momentum=0.1, variance=variance)
     alone = RunningStats.of(moments(X), variance)
     for stats in (stretch, alone):
-        assert (stats.mean[1], stats.var[1], stats.num_batches[1]) == (0.0, 1.0, 0)
+        assert np.isnan([stats.mean[1], stats.var[1]]).all()
+        assert stats.num_batches[1] == 0
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_unobserved=st.integers(1, 4),
+    later=st.sampled_from([(0.3, False), (0.3, True), (None, False), (0.0, False)]),
+    **rules,
+)
+def test_what_a_feature_is_first_seen_with_is_all_that_is_known_of_it(
+    seed, n_unobserved, later, momentum, variance, bias_correction
+):
+    """Whatever rule comes after, there is no start to average with.
+
+    By PyTorch's rule there is one, mean 0 and variance 1.
+    """
+    X = np.random.default_rng(seed).normal(5.0, 2.0, (n_unobserved + 1, 6, 2))
+    X[:n_unobserved, :, 1] = np.nan
+    stats = stream(
+        X[:n_unobserved],
+        momentum=momentum,
+        variance=variance,
+        bias_correction=bias_correction,
+    )
+    assert stats.num_batches.tolist() == [n_unobserved, 0]
+    if momentum is not None and not bias_correction:
+        assert (stats.mean[1], stats.var[1]) == (0.0, 1.0)
+        return
+    assert np.isnan([stats.mean[1], stats.var[1]]).all()
+    momentum, bias_correction = later
+    stats = stats.step(
+        moments(X[-1]),
+        momentum=momentum,
+        variance=variance,
+        bias_correction=bias_correction,
+    )
+    alone = RunningStats.of(moments(X[-1]), variance)
+    assert (stats.mean[1], stats.var[1]) == (alone.mean[1], alone.var[1])
+    assert stats.num_batches.tolist() == [n_unobserved + 1, 1]
+
+
+@given(seed=st.integers(0, 2**32 - 1), steps=st.lists(momenta, max_size=8))
+def test_weight_of_the_start_is_what_all_steps_have_left_of_it(seed, steps):
+    """So the mean is what was learned, and (1 - weight) of what it will be."""
+    stats = RunningStats.start(1)
+    batch = np.random.default_rng(seed).normal(5.0, 2.0, (3, 1))
+    for momentum in steps:
+        stats = stats.step(
+            moments(batch), momentum=momentum, variance="within", bias_correction=False
+        )
+    left = np.prod([1 - momentum for momentum in steps])
+    assert stats.start_weight == pytest.approx(left, rel=1e-12)
+    mean = (1 - left) * moments(batch).mean
+    assert_allclose(stats.mean, mean, rtol=1e-12, atol=1e-14)
+    corrected = stats.step(
+        moments(batch), momentum=None, variance="within", bias_correction=True
+    )
+    assert corrected.start_weight < 1
+
+
+def test_start_has_weight_feature_by_feature():
+    rule = {"momentum": 0.1, "variance": "within", "bias_correction": False}
+    X = np.arange(6.0).reshape(3, 2)
+    gaps = np.column_stack([X[:, 0], np.full(3, np.nan)])
+    stats = RunningStats.start(2).step(moments(X), **rule)
+    assert stats.start_weight == pytest.approx(0.9)
+    assert_allclose(stats.step(moments(gaps), **rule).start_weight, [0.81, 0.9])
+    assert RunningStats.of(moments(X), "within").start_weight == 0.0
+
+
+@given(seed=st.integers(0, 2**32 - 1), eps=st.sampled_from([0.0, 1e-5, 1.0]))
+def test_scale_is_that_of_now_whatever_was_computed_before(seed, eps):
+    rng = np.random.default_rng(seed)
+    stats = RunningStats(rng.normal(size=3), rng.uniform(0.1, 2.0, 3), 1)
+    weight = rng.uniform(1.0, 2.0, 3)
+    for _ in range(2):
+        expected = weight / np.sqrt(stats.var + eps)
+        assert_allclose(stats.scale(eps, weight), expected, rtol=1e-15)
+        assert_allclose(stats.inverse_scale(eps, weight), 1 / expected, rtol=1e-15)
+        some = np.array([2, 0, 2])
+        assert_array_equal(
+            stats.scale(eps, weight, some), stats.scale(eps, weight)[some]
+        )
+        assert_allclose(stats.scale(2.0, None), 1 / np.sqrt(stats.var + 2), rtol=1e-15)
+        weight[1] = 3.0  # in place
+
+
+def test_scale_is_computed_once():
+    stats = RunningStats(np.zeros(3), np.ones(3), 1)
+    weight = np.full(3, 2.0)
+    first = stats.scale(1e-5, weight)
+    assert stats.scale(1e-5, weight.copy()) is first
+    assert not first.flags.writeable
 
 
 @pytest.mark.parametrize(
@@ -407,7 +496,6 @@ def test_a_feature_that_a_stretch_did_not_observe_is_at_the_start(variance):
         ("within", [1.0, 1.0, 1.0], "n_samples=1 has no unbiased variance, which"),
         ("within", [0.5, 1.0, 1.0], "n_samples=0.5 has no unbiased variance, which"),
         ("within", [1 + WEIGHT_ROUNDING, 1.0, 1.0], "n_samples=1 has no unbiased"),
-        ("total", [0.5, 1.0, 1.0], "sums to 0.5; a mini-batch needs at least 1"),
     ],
 )
 def test_a_stretch_refuses_a_mini_batch_of_too_few_samples(variance, weight, message):
@@ -419,10 +507,30 @@ def test_a_stretch_refuses_a_mini_batch_of_too_few_samples(variance, weight, mes
         RunningStats.of(moments(X[:1], weight[:1]), variance)
 
 
-def test_weights_that_sum_to_one_but_for_rounding_will_do_for_total():
-    batch = moments(np.array([[3.0]]), np.array([1 - WEIGHT_ROUNDING]))
-    stats = RunningStats.of(batch, "total")
-    assert (stats.mean[0], stats.var[0], stats.num_batches) == (3.0, 0.0, 1)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    exponent=st.integers(-1022, 900),
+    gaps=st.booleans(),
+    stretch=st.booleans(),
+)
+def test_scale_of_the_weights_does_not_matter_to_total(seed, exponent, gaps, stretch):
+    """Any positive sum will do, to the bit where the scale is a power of 2."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(3.0, 2.0, (20, 2))
+    if gaps:
+        X[rng.random(X.shape) < 0.4] = np.nan
+    weight = rng.uniform(1.0, 2.0, 20)
+
+    def learn(weight):
+        if stretch:
+            batches = batch_moments(X, np.array([0, 7, 20]), weight)
+            return RunningStats.of_stretch(batches, momentum=0.3, variance="total")
+        return RunningStats.of(moments(X, weight), "total")
+
+    expected, actual = learn(weight), learn(weight * 2.0**exponent)
+    assert_array_equal(actual.mean, expected.mean)
+    assert_array_equal(actual.var, expected.var)
+    assert_array_equal(actual.num_batches, expected.num_batches)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.1, 1.0, None])
@@ -526,30 +634,22 @@ def test_extreme_values_make_numbers_or_an_error_and_no_warning(
         later = RunningStats.of_stretch(batches, **rule)
         return stats.then(later, **rule, bias_correction=bias_correction)
 
-    def parts(batch_size):
-        first, second = (
-            OpenStretch.of_rows(
-                X[rows],
-                None if weight is None else weight[rows],
-                batch_size=batch_size,
-                **rule,
-            )
-            for rows in (slice(3), slice(3, None))
-        )
-        return first.then(second, **rule).close(**rule)
-
     calls = [one_step, a_mini_batch_apart, a_stretch]
-    calls += [partial(parts, 2), partial(parts, None)]
-    with np.errstate(over="raise", invalid="raise", divide="raise"):
+    with np.errstate(all="raise"):
         for learn in calls:
             try:
                 learned = learn()
             except ValueError as error:
                 assert re.search("overflows float64|mini-batch", str(error))  # noqa: PT017
             else:
-                assert np.isfinite(learned.mean).all()
-                assert np.isfinite(learned.var).all()
-                assert (learned.var >= 0).all()
+                known = np.broadcast_to(learned.num_batches, 2) > 0
+                has_start = momentum is not None and not bias_correction
+                known |= has_start
+                assert np.isfinite(learned.mean[known]).all()
+                assert np.isfinite(learned.var[known]).all()
+                assert (learned.var[known] >= 0).all()
+                assert np.isnan(learned.mean[~known]).all()
+                assert np.isnan(learned.var[~known]).all()
 
 
 @given(
@@ -581,89 +681,5 @@ def test_one_mini_batch_is_a_stretch_to_the_bit(
         # What was observed is what a column without gaps says.
         there = ~np.isnan(batch)
         count = there.sum(axis=0) if weight is None else weight @ there
-        observed = count > 1 if variance == "within" else count >= 1
+        observed = count > 1 if variance == "within" else count > 0
         assert_array_equal(np.broadcast_to(stretch.num_batches, 3), observed)
-
-
-# Parts of X, learned from before what lies beside them is known
-
-
-def mini_batches_by_hand(parts, batch_size):
-    """Rows and weights of the mini-batches into which consecutive parts are cut.
-
-    Each part is cut as X is in ``fit``; what is short of one row joins the
-    mini-batch before it.
-    """
-    batches = []
-    for X, weight in parts:
-        there = np.ones(len(X)) if weight is None else weight
-        bounds = [0]
-        for stretch in cut(X.shape, batch_size, weight):
-            bounds += stretch[1:].tolist()
-        short = np.count_nonzero(there) < 2 or there.sum() <= 1
-        for start, stop in pairwise(bounds):
-            batch = X[start:stop], there[start:stop]
-            if batches and (short or batch_size is None):
-                pairs = zip(batches.pop(), batch, strict=True)
-                batch = tuple(map(np.concatenate, pairs))
-            batches.append(batch)
-    return batches
-
-
-@example(0, [1, 5, 1, 8, 7], 3, False, 1, 0.1, "within")
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    lengths=st.lists(st.integers(0, 12), min_size=1, max_size=12),
-    batch_size=st.integers(2, 6) | st.none(),
-    weighted=st.booleans(),
-    together=st.sampled_from([1, 3, 1000]),
-    momentum=rules["momentum"],
-    variance=rules["variance"],
-)
-def test_a_tree_of_any_shape_joins_parts_to_the_stream(
-    seed, lengths, batch_size, weighted, together, momentum, variance
-):
-    """Parts of one row, and of none, among them: joining is associative."""
-    rule = {"momentum": momentum, "variance": variance}
-    rng = np.random.default_rng(seed)
-    parts, rows = [OpenStretch.of_nothing(2)], []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_moments, "_STACK_VALUES", 2 * together)
-        for length in (2, *lengths):
-            X = rng.normal(3.0, 2.0, (length, 2))
-            weight = None
-            if weighted:
-                weight = rng.integers(0, 3, length) * 1.0
-                if length < 5:
-                    weight[:] = 0.25  # one row's weight or less
-                weight[:2] += rows == []
-                weight[:1] += not weight.any()
-            if length:
-                part = OpenStretch.of_rows(X, weight, batch_size=batch_size, **rule)
-                parts.append(part)
-                rows.append((X, weight))
-    by_hand = RunningStats.start(2)
-    for X, weight in mini_batches_by_hand(rows, batch_size):
-        by_hand = by_hand.step(moments(X, weight), **rule, bias_correction=True)
-    in_order = reduce(lambda a, b: a.then(b, **rule), parts)
-    while len(parts) > 1:
-        k = rng.integers(len(parts) - 1)
-        parts[k : k + 2] = [parts[k].then(parts[k + 1], **rule)]
-    for joined in (in_order.close(**rule), parts[0].close(**rule)):
-        # The numbers averaged are of about the size of 10.
-        assert_allclose(joined.mean, by_hand.mean, rtol=1e-12, atol=1e-12)
-        assert_allclose(joined.var, by_hand.var, rtol=1e-12, atol=1e-12)
-        assert_array_equal(joined.num_batches, by_hand.num_batches)
-
-
-@example([3.0])
-@example([0.5, 1 + WEIGHT_ROUNDING - 0.5])
-@given(rest=st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0]), max_size=9))
-def test_what_is_short_is_what_fit_joins_to_the_mini_batch_before_it(rest):
-    rest = rest[: 1 + max(np.flatnonzero(rest)[:2], default=0)]  # two rows at most
-    weight = np.array([1.0, 1.0, *rest])
-    (bounds,) = cut((len(weight), 1), 2, weight)
-    assert is_short(len(rest), weight[2:]) == (len(bounds) == 2)
-    for n_rows in range(3):
-        (bounds,) = cut((2 + n_rows, 1), 2)
-        assert is_short(n_rows) == (len(bounds) == 2)

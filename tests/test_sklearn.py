@@ -31,6 +31,7 @@ CONFIGURATIONS = [
     BatchNorm1dTransformer(momentum=None),
     BatchNorm1dTransformer(momentum=1.0),
     BatchNorm1dTransformer(affine=False),
+    BatchNorm1dTransformer(bias=False),
     BatchNorm1dTransformer(track_running_stats=False),
     BatchNorm1dTransformer(variance="total"),
     BatchNorm1dTransformer(bias_correction=True),
@@ -215,8 +216,10 @@ def test_sample_weight_is_routed_through_a_pipeline():
     request = bn.get_metadata_routing()
     assert set(request.fit.requests) == {"sample_weight"}
     assert set(request.partial_fit.requests) == {"sample_weight"}
-    assert not request.transform.requests
-    assert not request.inverse_transform.requests
+    # As StandardScaler has it, and scikit-learn's error advises.
+    assert set(request.transform.requests) == {"copy"}
+    assert set(request.inverse_transform.requests) == {"copy"}
+    assert hasattr(bn, "set_transform_request")
 
 
 def test_streaming_loop_beside_a_classifier():

@@ -84,8 +84,8 @@ def test_a_layer_moves_over_and_back(
     for key, value in layer.state_dict().items():
         assert state[key].dtype == value.dtype
         assert torch.equal(state[key], value)
-    if affine and not bias:
-        assert not state["bias"].any()
+    assert state.keys() == layer.state_dict().keys()
+    assert (bn.bias, bn.bias_ is None) == (bias or not affine, not (affine and bias))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -273,7 +273,7 @@ def test_unfitted():
         ({"with_mean": False, "track_running_stats": False}, "with_mean=False"),
         (
             {"bias_correction": True},
-            r"still acts after 7 mini-batches.*set_params\(bias_correction=False\)",
+            r"still acts after 6 mini-batches.*set_params\(bias_correction=False\)",
         ),
         ({"bias_correction": True, "momentum": 0}, "bias_correction=False"),
     ],
@@ -324,15 +324,71 @@ def test_zero_variance_without_eps():
         to_torch(tiny)
     to_torch(tiny, dtype=torch.float64)
     to_torch(BatchNorm1dTransformer(eps=0).fit(X))
+    noise = np.random.default_rng(0).random((100, 3))
+    noise = (noise + 0.3) - noise  # 0.3, but for rounding
+    with pytest.raises(ValueError, match=r"by what rounding has left of it.* x0, x1"):
+        to_torch(BatchNorm1dTransformer(eps=0, batch_size=None).fit(noise))
+
+
+def test_a_feature_never_observed():
+    gaps = X.copy()
+    gaps[:, 1] = np.nan
+    with pytest.warns(UserWarning, match="Too few observed values in feature x1"):
+        bn = BatchNorm1dTransformer(bias_correction=True).partial_fit(gaps)
+    with pytest.raises(ValueError, match="feature x1 was never observed"):
+        to_torch(bn)
+    # By PyTorch's rule it is where PyTorch starts.
+    with pytest.warns(UserWarning, match="Too few observed values in feature x1"):
+        bn = BatchNorm1dTransformer().partial_fit(gaps)
+    layer = to_torch(bn, dtype=torch.float64)
+    assert (layer.running_mean[1], layer.running_var[1]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("track_running_stats", [True, False])
+def test_without_a_bias_training_goes_on_in_either(track_running_stats):
+    layer = torch.nn.BatchNorm1d(
+        3, bias=False, track_running_stats=track_running_stats, dtype=torch.float64
+    )
+    with torch.no_grad():
+        layer.weight.copy_(tensor([2.0, -1.0, 0.5]))
+    bn = from_torch(layer)
+    assert bn.bias_ is None
+    assert "bias" not in bn.state_dict()
+    x = tensor(X).requires_grad_()
+    layer(x).square().sum().backward()
+    grad_input = bn.backward(2 * bn.forward(X))
+    assert_allclose(grad_input, x.grad, atol=1e-10)
+    assert_allclose(bn.weight_grad_, layer.weight.grad, rtol=1e-10)
+    assert bn.bias_grad_ is None
+    back = to_torch(bn, dtype=torch.float64)
+    assert back.bias is None
+    assert_allclose(bn.transform(X), output(layer, X), rtol=1e-10, atol=1e-12)
+    assert_allclose(output(back, X), output(layer, X), rtol=1e-10, atol=1e-12)
+
+
+def test_a_checkpoint_from_before_batches_were_counted():
+    """PyTorch 0.4.1 brought num_batches_tracked, and loads what lacks it."""
+    layer = trained(torch.nn.BatchNorm1d(3), torch.float32, 5)
+    state = {k: v for k, v in layer.state_dict().items() if k != "num_batches_tracked"}
+    theirs = torch.nn.BatchNorm1d(3)
+    state_of_old = type(layer.state_dict())(state)  # without metadata, of version 1
+    theirs.load_state_dict(state_of_old)
+    bn = BatchNorm1dTransformer().load_state_dict(state)
+    assert bn.num_batches_tracked_ == int(theirs.num_batches_tracked) == 0
+    assert_allclose(bn.running_mean_, theirs.running_mean)
+    bn.partial_fit(X)
+    theirs(tensor(X, torch.float32))
+    assert_allclose(bn.running_mean_, theirs.running_mean, rtol=1e-5)
+    assert_allclose(bn.running_var_, theirs.running_var, rtol=1e-5)
 
 
 def test_counts_that_differ():
     gaps = X.copy()
     gaps[:10, 0] = np.nan
     bn = BatchNorm1dTransformer(batch_size=10).fit(gaps)
-    assert bn.num_batches_tracked_.tolist() == [6, 7, 7]
+    assert bn.num_batches_tracked_.tolist() == [5, 6, 6]
     layer = to_torch(bn, dtype=torch.float64)
-    assert int(layer.num_batches_tracked) == 7
+    assert int(layer.num_batches_tracked) == 6
     bn.partial_fit(X)
     layer(tensor(X))
     assert_allclose(bn.running_var_, layer.running_var, rtol=1e-12)

@@ -104,9 +104,7 @@ def moments(
 
     def kernel(task: slice) -> Stack:
         some = bounds[task.start : task.stop + 1]
-        # Numpy's error state is one of each thread.
-        with np.errstate(over="ignore", invalid="ignore"):
-            return plain.moments(X, some, weight)
+        return plain.moments(X, some, weight)
 
     stacks = in_threads(tasks, n_jobs, kernel)
     if len(stacks) == 1:
@@ -169,7 +167,7 @@ def centre_and_scale(
 
     Raises
     ------
-    ValueError
+    InfiniteValueError
         If X contains infinity. If ``out`` is X, it is then as it was.
     """
     if X.size < min(_LARGE, LEAST_COMPILED):
@@ -197,8 +195,7 @@ def centre_and_scale(
         tasks = [slice(i, i + n_rows) for i in range(0, len(X), n_rows)]
 
         def kernel(index: Any) -> bool:
-            with np.errstate(all="ignore"):
-                plain.centre_and_scale(X[index], centre, scale, offset, out[index])
+            plain.centre_and_scale(X[index], centre, scale, offset, out[index])
             return False
 
         def is_infinite(index: Any) -> bool:
@@ -206,9 +203,9 @@ def centre_and_scale(
             return False
 
     if out is X and any(in_threads(tasks, n_jobs, is_infinite)):
-        raise ValueError(plain.INFINITE.format(X.dtype))
+        raise plain.InfiniteValueError(plain.INFINITE.format(X.dtype))
     if any(in_threads(tasks, n_jobs, kernel)):
-        raise ValueError(plain.INFINITE.format(X.dtype))
+        raise plain.InfiniteValueError(plain.INFINITE.format(X.dtype))
 
 
 def in_threads(
@@ -226,6 +223,7 @@ def in_threads(
     rest = enumerate(tasks)  # from which each thread takes the next
     turn = Lock()  # without a GIL, two would take the same
 
+    @plain.ignore_float_errors  # the state of NumPy is each thread's own
     def work() -> None:
         while True:
             with turn:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from math import isfinite, prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,32 @@ Floats = NDArray[np.float64]
 # Count, shift, residual and squares of several stretches of rows; see moments.
 Stack = tuple[Floats, Floats, Floats, Floats]
 
-INFINITE = "Input X contains infinity or a value too large for {!r}."
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+INFINITE = "Input X contains infinity or a value too large for {!r}"
+
+
+class InfiniteValueError(ValueError):
+    """Infinity among the values of a block; whose feature it is, the caller knows."""
+
+
+def ignore_float_errors(
+    function: Callable[Parameters, Result],
+) -> Callable[Parameters, Result]:
+    """Let no overflow, underflow or 0 / 0 within a function warn or raise.
+
+    What comes of them is looked at where it matters. ``numpy.errstate`` itself, as a
+    decorator, is not safe in threads before NumPy 2.
+    """
+
+    @wraps(function)
+    def ignoring(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        with np.errstate(all="ignore"):
+            return function(*args, **kwargs)
+
+    return ignoring
 
 
 def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
@@ -87,7 +112,7 @@ where values are missing
 
     Raises
     ------
-    ValueError
+    InfiniteValueError
         If a row of positive weight contains infinity.
     """
     shape = (len(bounds) - 1, X.shape[1])
@@ -147,7 +172,7 @@ def block_moments(
 
     Raises
     ------
-    ValueError
+    InfiniteValueError
         If the block contains infinity.
     """
     n_rows = block.shape[0]
@@ -364,7 +389,7 @@ n_timepoints)
 
     Raises
     ------
-    ValueError
+    InfiniteValueError
         If X contains infinity. Then a part of ``out`` has been written.
     """
     rows = _Rows(centre, scale, offset)
@@ -414,6 +439,7 @@ def all_finite(values: NDArray[np.floating]) -> bool:
     return isfinite(np.dot(values, values)) or bool(np.isfinite(values).all())
 
 
+@ignore_float_errors
 def refuse_infinity(X: NDArray[Any]) -> None:
     """Raise if X contains infinity, without a mask of the size of X.
 
@@ -424,17 +450,16 @@ def refuse_infinity(X: NDArray[Any]) -> None:
 
     Raises
     ------
-    ValueError
+    InfiniteValueError
         In scikit-learn's words.
     """
     if X.dtype.kind != "f":
         return
-    with np.errstate(over="ignore", invalid="ignore"):
-        # BLAS would wake its threads for more.
-        if X.size <= _LONG_ROW and X.flags.c_contiguous and all_finite(X.ravel()):
-            return
-        for index in blocks(X.shape):
-            block = X[index]
-            # A sum is finite only if all of its terms are.
-            if not np.isfinite(block.sum()) and np.isinf(block).any():
-                raise ValueError(INFINITE.format(X.dtype))
+    # BLAS would wake its threads for more.
+    if X.size <= _LONG_ROW and X.flags.c_contiguous and all_finite(X.ravel()):
+        return
+    for index in blocks(X.shape):
+        block = X[index]
+        # A sum is finite only if all of its terms are.
+        if not np.isfinite(block.sum()) and np.isinf(block).any():
+            raise InfiniteValueError(INFINITE.format(X.dtype))
