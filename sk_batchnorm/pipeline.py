@@ -117,8 +117,8 @@ class StreamingPipeline(Pipeline):
     Notes
     -----
     If a mini-batch fails in one of the steps, all of them are left as they were,
-    bit for bit. To make this possible, copies of the steps (``copy.deepcopy``) do
-    the learning, and at the very end the steps take over the copies' attributes.
+    bit for bit. To make this possible, copies of the steps (as of ``copy.deepcopy``)
+    do the learning, and at the very end the steps take over the copies' attributes.
     So ``pipe[0]`` remains the same object, and a thread that predicts meanwhile
     never sees a step that has learned by half, though it may see one step as it
     was before the mini-batch and the next one as it is after it. Only one thread
@@ -223,7 +223,8 @@ class StreamingPipeline(Pipeline):
         for name, step in steps:
             _copy(name, step, copies)
         learning = [(name, copies.get(id(step), step)) for name, step in self.steps]
-        learner = _with_attributes(type(self), vars(self) | {"steps": learning})
+        learner = type(self).__new__(type(self))
+        learner.__dict__ = vars(self) | {"steps": learning}
         learner._learn(X, y, params)
         for _, step in steps:
             _become(step, copies.get(id(step), step))
@@ -452,16 +453,14 @@ def _deepcopy(step: Any, copies: dict[int, Any]) -> Any:
     kind: Any = type(step)
     if id(step) in copies or kind in dispatch_table or not _is_its_attributes(kind):
         return deepcopy(step, copies)
-    # Not those of a subclass, whose methods may write to them.
+    # Others may have attributes of these names, and write to them.
     shared = _REPLACED if kind is BatchNorm1dTransformer else frozenset()
-    copied = copies[id(step)] = _with_attributes(kind, {})
-    attributes = vars(copied)
-    # Of a copy, as a thread that predicts may add an attribute meanwhile.
-    for name, value in vars(step).copy().items():
-        if name in shared or type(value) in _IMMUTABLE:
-            attributes[name] = value
-        else:
+    copied = copies[id(step)] = kind.__new__(kind)
+    attributes = vars(step).copy()
+    for name, value in attributes.items():
+        if type(value) not in _IMMUTABLE and name not in shared:
             attributes[name] = deepcopy(value, copies)
+    copied.__dict__ = attributes
     return copied
 
 
@@ -479,13 +478,6 @@ def _is_its_attributes(kind: Any) -> bool:
         for base in kind.__mro__
         if base not in (ABC, BaseEstimator, object)
     )
-
-
-def _with_attributes(kind: Any, attributes: Mapping[str, Any]) -> Any:
-    """Make an estimator without its constructor."""
-    made = kind.__new__(kind)
-    vars(made).update(attributes)
-    return made
 
 
 def _become(step: Any, learned: Any) -> None:

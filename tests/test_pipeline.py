@@ -46,6 +46,7 @@ from sklearn.utils.validation import check_is_fitted
 from sk_batchnorm import BatchNorm1dTransformer
 from sk_batchnorm._compat import InvalidParameterError
 from sk_batchnorm.pipeline import (
+    _REPLACED,
     StreamingPipeline,
     _deepcopy,
     make_streaming_pipeline,
@@ -329,6 +330,15 @@ class VandalFragile(Vandal, Fragile):
     pass
 
 
+class VandalOfOurNames(VandalFragile):
+    """Has what a BatchNorm1dTransformer has, and writes to it."""
+
+    def __init__(self):
+        super().__init__()
+        for name in _REPLACED:
+            setattr(self, name, [name])
+
+
 class VandalPipeline(Vandal, StreamingPipeline):
     pass
 
@@ -341,6 +351,7 @@ class VandalPipeline(Vandal, StreamingPipeline):
         VandalSGD(random_state=np.random.RandomState(0), average=True),
         VandalKMeans(2, n_init=1, random_state=0),
         VandalFragile(),
+        VandalOfOurNames(),
         VandalPipeline(
             [
                 ("bn", BatchNorm1dTransformer()),
