@@ -24,6 +24,7 @@ from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
     StrOptions,
+    make_constraint,
     validate_parameter_constraints,
 )
 from sklearn.utils._set_output import _auto_wrap_is_configured, _get_output_config
@@ -80,21 +81,52 @@ def check_parameters(estimator: Any) -> None:
     if get_config()["skip_parameter_validation"]:
         return
     kind: Any = type(estimator)
-    values = [getattr(estimator, name) for name in kind._parameter_constraints]
+    names = tuple(kind._parameter_constraints)
+    values = [getattr(estimator, name) for name in names]
+    if _is_hashable(tuple(values)):
+        _check_once(kind, names, *values)
+        return
+    # A list or an array can't be looked up, and may have changed in place.
+    once = {}
+    for name, value in zip(names, values, strict=True):
+        if _is_hashable(value):
+            once[name] = value
+        elif not _is_satisfied(kind, name, value):
+            _check_values(kind, (name,), value)  # which says what is wrong
+    _check_once(kind, tuple(once), *once.values())
+
+
+def _is_hashable(value: Any) -> bool:
     try:
-        _check_values(kind, *values)
-    except InvalidParameterError:
-        raise
-    except TypeError:  # an array or a list, which can't be looked up
-        _check_values.__wrapped__(kind, *values)
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
-@lru_cache(typed=True)
-def _check_values(kind: Any, *values: Any) -> None:
-    """Check parameters once, whatever how many steps are taken with them."""
-    constraints = kind._parameter_constraints
-    parameters = dict(zip(constraints, values, strict=True))
-    validate_parameter_constraints(constraints, parameters, kind.__name__)
+def _check_values(kind: Any, names: tuple[str, ...], *values: Any) -> None:
+    parameters = dict(zip(names, values, strict=True))
+    validate_parameter_constraints(
+        kind._parameter_constraints, parameters, kind.__name__
+    )
+
+
+# Once, however many steps are taken with the values. Typed, as True equals 1 but is no
+# number of features.
+_check_once = lru_cache(typed=True)(_check_values)
+
+
+def _is_satisfied(kind: Any, name: str, value: Any) -> bool:
+    return any(each.is_satisfied_by(value) for each in _constraints_of(kind, name))
+
+
+@lru_cache
+def _constraints_of(kind: Any, name: str) -> list[Any]:
+    """Constraints of a parameter, which scikit-learn makes anew for each check."""
+    constraints = kind._parameter_constraints[name]
+    if constraints == "no_validation":
+        return []
+    return [make_constraint(each) for each in constraints]
 
 
 def check_arguments(
@@ -196,7 +228,33 @@ def check_steps(pipeline: Any) -> None:
     """
     if not pipeline.steps:  # scikit-learn says it from 1.7 on
         raise ValueError("The pipeline is empty. Please add steps.")
-    pipeline._validate_steps()
+    steps = tuple([_facts_of_step(name, step) for name, step in pipeline.steps])
+    accepted = (type(pipeline), steps)
+    if accepted not in _ACCEPTED_STEPS:
+        pipeline._validate_steps()
+        if len(_ACCEPTED_STEPS) >= 128:
+            _ACCEPTED_STEPS.clear()
+        _ACCEPTED_STEPS.add(accepted)
+
+
+# What scikit-learn has accepted, so that it need not look at each mini-batch: it
+# inspects the pipeline's signature to see that no step is named like a parameter.
+_ACCEPTED_STEPS: set[tuple[Any, ...]] = set()
+
+
+def _facts_of_step(name: Any, step: Any) -> tuple[Any, ...]:
+    """All that scikit-learn asks about a step.
+
+    Asked anew each time, as a step may be exchanged, and an attribute may come and go
+    with its parameters.
+    """
+    methods = ("fit", "fit_transform", "transform")
+    is_name = isinstance(step, str)  # "passthrough", or one that is an error
+    return (
+        name,
+        step if is_name else type(step),
+        *[hasattr(step, method) for method in methods],
+    )
 
 
 def metadata_for_step(

@@ -1,11 +1,13 @@
 """StreamingPipeline: the same as stepping by hand, in all steps or in none."""
 
+import copyreg
 import pickle
 import re
 import subprocess
 import sys
 import threading
 import warnings
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +45,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_batchnorm import BatchNorm1dTransformer
 from sk_batchnorm._compat import InvalidParameterError
-from sk_batchnorm.pipeline import StreamingPipeline, make_streaming_pipeline
+from sk_batchnorm.pipeline import (
+    _REPLACED,
+    StreamingPipeline,
+    _deepcopy,
+    make_streaming_pipeline,
+)
 
 RNG = np.random.default_rng(0)
 N_FEATURES = 4
@@ -271,6 +278,245 @@ def test_what_fails_in_step_k_leaves_all_steps_as_they_were(k, fails, call, erro
     assert attributes(pipe) == attributes(never)
 
 
+def overwrite(value, seen):
+    """Write to all that can be written to, as deep as there is something."""
+    if id(value) in seen:
+        return
+    seen[id(value)] = value
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind in "if" and value.flags.owndata:
+            value.flags.writeable = True  # even to what is read-only
+        if value.flags.writeable:
+            value[...] = -1
+    elif isinstance(value, list):
+        for each in value:
+            overwrite(each, seen)
+        value.append("written")
+    elif isinstance(value, dict):
+        for each in list(value.values()):
+            overwrite(each, seen)
+        value["written"] = True
+    elif hasattr(value, "__dict__"):
+        overwrite(vars(value), seen)
+
+
+class Vandal:
+    """A step that overwrites all that it has, then fails; or only fails."""
+
+    armed = False
+
+    def partial_fit(self, X, y=None, **kwargs):
+        super().partial_fit(X, y, **kwargs)
+        if self.armed:
+            overwrite(self, {})
+            raise ValueError("overwritten")
+        return self
+
+
+class VandalBatchNorm(Vandal, BatchNorm1dTransformer):
+    pass
+
+
+class VandalSGD(Vandal, SGDRegressor):
+    def transform(self, X):
+        return X
+
+
+class VandalKMeans(Vandal, MiniBatchKMeans):
+    pass
+
+
+class VandalFragile(Vandal, Fragile):
+    pass
+
+
+class VandalOfOurNames(VandalFragile):
+    """Has what a BatchNorm1dTransformer has, and writes to it."""
+
+    def __init__(self):
+        super().__init__()
+        for name in _REPLACED:
+            setattr(self, name, [name])
+
+
+class VandalPipeline(Vandal, StreamingPipeline):
+    pass
+
+
+@pytest.mark.parametrize("n_before", [0, 2])
+@pytest.mark.parametrize(
+    "vandal",
+    [
+        VandalBatchNorm(weight_init=[1.0] * N_FEATURES),
+        VandalSGD(random_state=np.random.RandomState(0), average=True),
+        VandalKMeans(2, n_init=1, random_state=0),
+        VandalFragile(),
+        VandalOfOurNames(),
+        VandalPipeline(
+            [
+                ("bn", BatchNorm1dTransformer()),
+                ("sub", StreamingPipeline([("a", None)])),
+            ]
+        ),
+    ],
+    ids=lambda step: type(step).__name__,
+)
+@pytest.mark.parametrize("shares", [False, True])
+def test_a_step_that_overwrites_all_and_fails_leaves_no_trace(vandal, n_before, shares):
+    bn = BatchNorm1dTransformer(bias_init=[1.0] * N_FEATURES)
+    vandal = pickle.loads(bits(vandal))
+    pipe = make_streaming_pipeline(bn, make_streaming_pipeline(vandal), "passthrough")
+    for seed in range(n_before):
+        pipe.partial_fit(*minibatch(seed))
+    if shares:
+        # Mutable parts of the first step, and all of the pipeline around it.
+        vandal.shared_ = [vars(bn).get("weight_"), bn.bias_init]
+        vandal.others_ = {"bn": bn, "inner": pipe[1]}
+    vandal.armed = True
+    before, parts = bits(pipe), [pipe[0], pipe[1], pipe[1][0]]
+    attributes_before = attributes(pipe)
+    with pytest.raises(ValueError, match="overwritten"):
+        pipe.partial_fit(*minibatch(9))
+    assert bits(pipe) == before
+    assert attributes(pipe) == attributes_before
+    assert all(
+        a is b for a, b in zip(parts, [pipe[0], pipe[1], pipe[1][0]], strict=True)
+    )
+
+
+def test_weights_that_a_step_shares_and_writes_to_stay_shared():
+    class Trainer(Fragile):
+        def partial_fit(self, X, y=None):
+            self.weight_ *= 2
+            self.init_[0] += 1
+            return super().partial_fit(X, y)
+
+    for order in (1, -1):
+        bn = BatchNorm1dTransformer(weight_init=[1.0] * N_FEATURES)
+        bn.partial_fit(X_OLD)
+        trainer = Trainer()
+        trainer.weight_, trainer.init_ = bn.weight_, bn.weight_init
+        weight = bn.weight_
+        pipe = make_streaming_pipeline(*[bn, trainer][::order])
+        for _ in range(2):
+            pipe.partial_fit(X_OLD)
+        assert bn.weight_ is trainer.weight_
+        assert bn.weight_init is trainer.init_
+        assert_array_equal(bn.weight_, [4.0] * N_FEATURES)
+        assert bn.weight_init == [3.0] + [1.0] * (N_FEATURES - 1)
+        assert_array_equal(weight, np.ones(N_FEATURES))
+
+
+def test_what_forward_remembers_is_kept_as_by_hand():
+    bn, by_hand = BatchNorm1dTransformer(), BatchNorm1dTransformer()
+    pipe = make_streaming_pipeline(make_streaming_pipeline(bn))
+    for step in (bn, by_hand):
+        step.forward(X_OLD)
+    pipe.partial_fit(X_OLD)
+    by_hand.partial_fit(X_OLD)
+    assert_array_equal(bn.backward(X_OLD), by_hand.backward(X_OLD))
+    assert attributes(bn) == attributes(by_hand)
+
+
+class DeepCopies(Fragile):
+    def __deepcopy__(self, memo):
+        copied = clone(self)
+        copied.way_ = "__deepcopy__"
+        return copied
+
+
+class Reduces(Fragile):
+    def __reduce__(self):
+        return Reduces, ("reduced",)
+
+
+class HasState(Fragile):
+    def __getstate__(self):
+        return {**super().__getstate__(), "lock_": None}
+
+    def __setstate__(self, state):
+        super().__setstate__({**state, "lock_": threading.Lock()})
+
+
+class StateBehind:
+    def __setstate__(self, state):
+        self.__dict__.update(state, way_="behind")
+
+
+class HasStateBehind(Fragile, StateBehind):
+    """BaseEstimator hands the state on to the class after it."""
+
+
+class Forwards(Fragile):
+    def __getattr__(self, name):
+        if name == "__deepcopy__":
+            return lambda memo: Fragile("forwarded")
+        raise AttributeError(name)
+
+
+class Registered(Fragile):
+    pass
+
+
+copyreg.pickle(Registered, lambda step: (Registered, ("registered",)))
+
+
+@pytest.mark.parametrize(
+    ("step", "name", "value"),
+    [
+        (DeepCopies(), "way_", "__deepcopy__"),
+        (Reduces(), "fails", "reduced"),
+        (HasStateBehind(), "way_", "behind"),
+        (Forwards(), "fails", "forwarded"),
+        (Registered(), "fails", "registered"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_step_is_copied_in_its_own_way(step, name, value, nested):
+    step = clone(step)
+    inner = make_streaming_pipeline(step)
+    pipe = make_streaming_pipeline(inner) if nested else inner
+    pipe.partial_fit(X_OLD)
+    assert inner[0] is step
+    assert vars(step)[name] == value
+    assert step.count_ == 1
+
+
+def test_a_step_that_copies_itself_without_its_lock_is_copied():
+    step = HasState()
+    step.lock_ = threading.Lock()
+    make_streaming_pipeline(step).partial_fit(X_OLD)
+    assert step.count_ == 1
+    assert isinstance(step.lock_, type(threading.Lock()))
+
+
+def test_an_attribute_may_come_while_a_step_is_copied():
+    class Late:
+        def __deepcopy__(self, memo):
+            step.cache_ = "of another thread"
+            return self
+
+    step = Fragile()
+    step.late_ = Late()
+    assert make_streaming_pipeline(step).partial_fit(X_OLD)[0].count_ == 1
+
+
+@pytest.mark.parametrize("step", FINAL, ids=lambda step: type(step).__name__)
+def test_copies_are_those_of_deepcopy(step):
+    if step in (None, "passthrough"):
+        pytest.skip("nothing to copy")
+    step = pickle.loads(bits(step))
+    if not isinstance(step, (FrozenEstimator, StreamingPipeline)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            step.fit(*IRIS)
+    ours, theirs = _deepcopy(step, {}), deepcopy(step)
+    assert type(ours) is type(step)
+    assert list(vars(ours)) == list(vars(theirs))
+    assert attributes(ours) == attributes(theirs) == attributes(step)
+
+
 @pytest.mark.parametrize("n_before", [0, 1, 2])
 def test_a_last_step_that_fails_half_way_leaves_no_trace(n_before):
     pipe = make_streaming_pipeline(StandardScaler(), FragileSGD(random_state=0))
@@ -379,6 +625,51 @@ def test_a_step_that_cannot_be_copied_is_an_error_before_anything_has_learned():
         with pytest.raises(TypeError, match=message):
             pipe.partial_fit(*minibatch(0), classes=CLASSES)
         assert not hasattr(bn, "n_features_in_")
+
+
+def test_so_is_one_in_a_pipeline_among_the_steps():
+    class Slotted:
+        __slots__ = ()
+        fit = partial_fit = transform = None
+
+    bn = BatchNorm1dTransformer()
+    inner = StreamingPipeline([("x", Slotted()), ("last", None)])
+    pipe = StreamingPipeline([("bn", bn), ("sub", inner)])
+    with pytest.raises(TypeError, match=r"Step 'sub__x' \(Slotted\) can't be copied"):
+        pipe.partial_fit(X_OLD)
+    assert not hasattr(bn, "n_features_in_")
+
+
+def test_steps_may_change_in_mid_stream():
+    X, y = minibatch(0)
+    pipe = bn_and_sgd().partial_fit(X, y, classes=CLASSES)
+    clf = pipe[1]
+    before = bits(pipe)
+    for bad, error, match in [
+        ({"bn__momentum": 2}, InvalidParameterError, "'momentum'"),
+        ({"verbose": "loud"}, InvalidParameterError, "'verbose'"),
+        ({"bn": PCA()}, AttributeError, "can only fit"),
+        ({"bn": SGDClassifier()}, TypeError, "should be transformers"),
+        ({"steps": ()}, ValueError, "empty"),
+        ({"steps": [("a__b", clf)]}, ValueError, "must not contain __"),
+    ]:
+        good = {name: pipe.get_params()[name] for name in bad}
+        for _ in range(2):
+            with pytest.raises(error, match=match):
+                pipe.set_params(**bad).partial_fit(X, y)
+        assert bits(pipe.set_params(**good)) == before
+
+    pipe.partial_fit(X, y)
+    pipe.steps[0] = ("scale", StandardScaler())
+    pipe.partial_fit(X, y)
+    assert pipe[0].n_samples_seen_ == 20
+    pipe.steps.insert(0, ("nested", make_streaming_pipeline(BatchNorm1dTransformer())))
+    pipe.partial_fit(X, y)
+    assert pipe[0][0].num_batches_tracked_ == 1
+    pipe.steps[1] = ("nested", StandardScaler())
+    with pytest.raises(ValueError, match="not unique"):
+        pipe.partial_fit(X, y)
+    assert clf.t_ == 81
 
 
 # What each step does
