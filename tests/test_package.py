@@ -34,6 +34,15 @@ NEEDED = {
     "dask_door": "dask.array",
 }
 
+# Modules that only those who use them import, and the extra that brings what they need.
+DOORS = {
+    "_kernels/numba.py": "fast",
+    "dask.py": "dask",
+    "onnx.py": "onnx",
+    "plot.py": "plot",
+    "torch.py": "torch",
+}
+
 
 def public_module(name):
     if name in ("torch", "onnx", "dask"):
@@ -68,12 +77,6 @@ def signature(value):
 
 
 # Metadata
-
-
-def test_pip_brings_three_dependencies():
-    always = [name for name in requires("sk-batchnorm") if "extra ==" not in name]
-    names = {re.match(r"[\w-]+", name)[0] for name in always}
-    assert names == {"numpy", "scipy", "scikit-learn"}
 
 
 def test_version_is_that_of_the_package():
@@ -143,13 +146,39 @@ def rooms():
 
 
 def imported(path):
-    """Parts of the names of the package's modules that a file imports from."""
+    """Parts of the names of the modules that a file imports from."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         else:
             names = [node.module] if isinstance(node, ast.ImportFrom) else []
-        yield from (n.split(".") for n in names if n.startswith("sk_batchnorm"))
+        yield from (name.split(".") for name in names)
+
+
+def brought_by(extra=None):
+    """Names of what pip installs along with the package, always or with an extra."""
+    for requirement in requires("sk-batchnorm"):
+        needed_by = re.search(r"extra == .(\w+)", requirement)
+        if (needed_by and needed_by[1]) == extra:
+            yield re.match(r"[\w-]+", requirement)[0]
+
+
+def third_parties(*paths):
+    """Names, as pip knows them, of what files of the package import."""
+    names = {name for path in paths for name, *_ in imported(path)}
+    names -= sys.stdlib_module_names | {"sk_batchnorm"}
+    return {"scikit-learn" if name == "sklearn" else name for name in names}
+
+
+def test_pip_brings_what_the_package_imports_and_nothing_else():
+    core = set(PACKAGE.rglob("*.py")) - {PACKAGE / door for door in DOORS}
+    assert third_parties(*core) == set(brought_by())
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_an_extra_brings_what_its_door_imports_and_nothing_else(door):
+    needed = third_parties(PACKAGE / door) - set(brought_by())
+    assert needed == set(brought_by(DOORS[door]))
 
 
 def test_imports_point_down_the_list_of_the_contributors_guide():
@@ -157,8 +186,9 @@ def test_imports_point_down_the_list_of_the_contributors_guide():
     for path in PACKAGE.rglob("*.py"):
         room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
         if room not in ("__init__", "_show_versions"):
-            for _, below, *_ in imported(path):
-                assert below == room or level[below] > level[room], (path, below)
+            for package, *below in imported(path):
+                if package == "sk_batchnorm":
+                    assert below[0] == room or level[below[0]] > level[room], path
 
 
 # Signatures, docstrings and types
