@@ -35,10 +35,10 @@ def ratios(X: Any, n_classes: int, seconds: float) -> tuple[float, list[float]]:
     kind, kwargs = SGDRegressor, {}
     if n_classes:
         kind, kwargs = SGDClassifier, {"classes": np.arange(n_classes)}
-    with_mean = not sparse.issparse(X)
-    bn, model = BatchNorm1dTransformer(with_mean=with_mean), kind(random_state=0)
+    params = {"bias_correction": True, "with_mean": not sparse.issparse(X)}
+    bn, model = BatchNorm1dTransformer(**params), kind(random_state=0)
     pipe = make_streaming_pipeline(
-        BatchNorm1dTransformer(with_mean=with_mean), kind(random_state=0)
+        BatchNorm1dTransformer(**params), kind(random_state=0)
     )
 
     def by_hand() -> None:

@@ -177,7 +177,7 @@ def _fit() -> Any:
 
 def apply(X: Any, n_jobs: int | None) -> tuple[Call, StandardScaler]:
     """Transform, and a scaler that can too."""
-    bn = BatchNorm1dTransformer(n_jobs=n_jobs).partial_fit(X)
+    bn = BatchNorm1dTransformer(n_jobs=n_jobs).fit(X)
     return lambda: bn.transform(X), StandardScaler().fit(X)
 
 
@@ -235,7 +235,7 @@ for _rows in (1, 32):
 
     def _small_transform(n_rows: int = _rows) -> Any:
         X = numbers((32, 20))
-        bn, scaler = BatchNorm1dTransformer().partial_fit(X), StandardScaler().fit(X)
+        bn, scaler = BatchNorm1dTransformer().fit(X), StandardScaler().fit(X)
         X = X[:n_rows].copy()
         peers = {"StandardScaler": (lambda: scaler.transform(X), 1 / 4)}
         layer = evaluate(X, 1)
@@ -249,7 +249,7 @@ for _features, _goal in ((20, 2.5), (100, 1.0)):
 
     def _one_row(n_features: int = _features, goal: float = _goal) -> Any:
         X = numbers((1, n_features))
-        bn = BatchNorm1dTransformer(variance="total").partial_fit(X)
+        bn = BatchNorm1dTransformer(variance="total", bias_correction=True)
         peers: dict[str, tuple[Call, float | None]] = {}
         with suppress(ImportError):
             from river.preprocessing import AdaptiveStandardScaler
@@ -276,6 +276,27 @@ def _sparse() -> Any:
     )
     return lambda: bn.partial_fit(X), {
         "StandardScaler": (lambda: scaler.partial_fit(X), 1.0)
+    }
+
+
+@case("transform, a row of 100 000 features")
+def _wide_row() -> Any:
+    X = numbers((100, 100_000))
+    bn, scaler = BatchNorm1dTransformer().fit(X), StandardScaler().fit(X)
+    row = X[:1].copy()
+    return lambda: bn.transform(row), {
+        "StandardScaler": (lambda: scaler.transform(row), 1.0)
+    }
+
+
+@case("transform, a sparse row of 2^20 features, 100 stored")
+def _wide_sparse_row() -> Any:
+    X = sparse.random_array((1000, 2**20), density=1e-4, format="csr", rng=0)
+    bn = BatchNorm1dTransformer(with_mean=False, eps=0).fit(X)
+    scaler = StandardScaler(with_mean=False).fit(X)
+    row = X[:1]
+    return lambda: bn.transform(row), {
+        "StandardScaler": (lambda: scaler.transform(row), 1.0)
     }
 
 

@@ -97,9 +97,9 @@ for i, momentum in enumerate(MOMENTUMS):
 #   drift of years.
 # - Too nervous: the line repeats the noise of every week, and the band is that of a few
 #   days, often far too narrow. This has the worst score.
-# - In between, the score is flat: twice the chosen momentum is as good on the folds,
-#   and a little better in 2008, when the market moved faster than before. A search
-#   finds the right order of magnitude; a finer grid would fit the noise of the folds.
+# - In between, the score is flat: half of the chosen momentum is as good on the folds,
+#   though not in 2008, when the market moved faster than before. A search finds the
+#   right order of magnitude; a finer grid would fit the noise of the folds.
 #
 # ``momentum=None``, which weighs all weeks alike as ``StandardScaler`` does all rows,
 # is about as poor as the slowest.

@@ -12,6 +12,7 @@ scales.
 """
 
 import sys
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -46,6 +47,8 @@ MOMENTUMS = [0.01, 0.03, 0.1, 0.3, 1.0, None]
 EPSILONS = [1e-5, 1.0, 1e3, 1e6]
 # The same 20 splits for all that is compared.
 folds = RepeatedStratifiedKFold(n_splits=5, n_repeats=4, random_state=0)
+# The largest of eps are there to show what the warning is about.
+warnings.filterwarnings("ignore", "The variance of feature")
 batch_norm = BatchNorm1dTransformer(batch_size=16)
 step = "batchnorm1dtransformer__"
 search = GridSearchCV(

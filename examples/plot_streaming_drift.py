@@ -13,6 +13,7 @@ reading x becomes gain * x + offset.
 """
 
 import sys
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -64,6 +65,9 @@ def stream(scenario, seed):
 # Each mini-batch is first classified with what was known before it came; then
 # the scaler learns from it, then the classifier. All classifiers have the same
 # settings. Their learning rate is constant, so that they too can follow a drift.
+
+# Of what PyTorch's rule costs here, the table tells.
+warnings.filterwarnings("ignore", "PyTorch's start|The variance of feature")
 
 OURS = "BatchNorm1d, total variance"
 SCALERS = {

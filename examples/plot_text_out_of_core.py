@@ -13,6 +13,7 @@ must keep zeros: ``MaxAbsScaler`` does, and the others do with ``with_mean=False
 
 import re
 import sys
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -60,6 +61,9 @@ print(f"a dense matrix would hold {np.prod(counts.shape):,}.\n")
 # mini-batch is first classified; then the scalers learn from it, then the classifiers.
 # The best learning rate depends on the scale, so each scaler is followed by a
 # classifier for each rate.
+
+# What it warns of is what is compared: the start, and words rarer than eps.
+warnings.filterwarnings("ignore", "PyTorch's start|The variance of feature")
 
 corrected = BatchNorm1dTransformer(with_mean=False, bias_correction=True)
 SCALERS = {

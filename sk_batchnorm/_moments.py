@@ -115,17 +115,19 @@ n_timepoints), or CSR or CSC of shape (n_samples, n_features)
     ValueError
         If X contains infinity.
     """
-    bounds = np.array([0, X.shape[0]])
-    sample_weight, unit = _in_units(sample_weight, bounds)
+    unit: float | Floats = 1.0
+    if sample_weight is not None:
+        sample_weight, unit = _in_units(sample_weight, np.array([0, X.shape[0]]))
     if sparse.issparse(X):
         result = _of_sparse(X, sample_weight)
     elif not isinstance(X, np.ndarray):
+        bounds = np.array([0, X.shape[0]])
         result = _of_all(iter([_of_namespace(X, bounds, sample_weight)]))
     elif X.ndim == 3:
         result = _of_3d(X, sample_weight)
     else:
         result = _of_2d(X, sample_weight, n_jobs)
-    return _of_units(result, float(np.max(unit)))
+    return _of_units(result, unit)
 
 
 @ignore_float_errors
@@ -285,6 +287,8 @@ def _of_units(batch: Moments, unit: float | Floats) -> Moments:
     """Moments of rows whose weights are so many times as large."""
     if isinstance(unit, float) and unit == 1:
         return batch
+    if not isinstance(batch.n_samples, np.ndarray):  # of a single mini-batch
+        unit = float(np.max(unit))
     return Moments(
         batch.n_samples * unit,
         batch.count * unit,

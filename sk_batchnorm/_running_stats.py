@@ -249,9 +249,8 @@ class RunningStats:
         factor = averaging_factor(
             self.num_batches, num_batches, momentum, bias_correction
         )
-        earlier = self
-        unknown: np.bool_ | NDArray[np.bool_] = np.False_
-        if not (np.all(self.num_batches) and np.all(num_batches)):
+        earlier, unknown = self, None
+        if not (_all_observed(self.num_batches) and _all_observed(num_batches)):
             keeps_start = momentum is not None and not bias_correction
             earlier = self if keeps_start else self._without_start()
             # Of a feature, what is known of one of the two alone is known of both.
@@ -270,19 +269,23 @@ class RunningStats:
             unknown = is_new & ~observed
         average = _within if variance == "within" else _total
         mean, var = average(earlier.mean, earlier.var, mean, var, factor)
+        var = saturate(var)
+        if unknown is not None:
+            var[unknown] = np.nan
         if not all_finite(mean):
-            overflowing = np.flatnonzero(~(np.isfinite(mean) | unknown))
-            if overflowing.size:
-                raise MeanOverflowError("a mean overflows float64", overflowing)
+            overflows = ~np.isfinite(mean)
+            if unknown is not None:
+                overflows &= ~unknown
+            if overflows.any():
+                raise MeanOverflowError(
+                    "a mean overflows float64", np.flatnonzero(overflows)
+                )
         num_batches = self.num_batches + num_batches
         if isinstance(num_batches, np.ndarray):
             num_batches = _count(num_batches)
         start_weight = earlier.start_weight * (1 - factor)
         if isinstance(start_weight, np.ndarray) and np.ptp(start_weight) == 0:
             start_weight = float(start_weight[0])
-        var = saturate(var)
-        if unknown.any():
-            var = np.where(unknown, np.nan, var)
         return RunningStats(mean, var, num_batches, start_weight)
 
     def _without_start(self) -> RunningStats:
@@ -344,6 +347,12 @@ class RunningStats:
         weight = None if weight is None else weight.copy()
         self._scales[function] = eps, weight, scale
         return scale
+
+
+def _all_observed(num_batches: Count) -> bool:
+    if isinstance(num_batches, int):
+        return num_batches > 0
+    return bool(num_batches.all())
 
 
 def _same(a: Floats | None, b: Floats | None) -> bool:
@@ -474,9 +483,8 @@ def _is_enough(n: float | Floats, within: bool) -> bool | NDArray[np.bool_]:
 def _too_few(n: float) -> str:
     return (
         f"A mini-batch of n_samples={n:g} has no unbiased variance, which "
-        "variance='within' averages: it needs more than 1 sample. Pass larger "
-        "mini-batches, or use variance='total', which learns from single samples too. "
-        "If it is sample_weight that sums to no more (a weight counts as that many "
-        "samples), scale the weights to the number of samples that they stand for, or "
-        "use variance='total', for which their scale does not matter."
+        "variance='within' averages: it needs more than 1 sample (a weight counts as "
+        "that many). Pass larger mini-batches, scale sample_weight up to the number of "
+        "samples that it stands for, or use variance='total', which learns from any "
+        "weight and from single samples too."
     )

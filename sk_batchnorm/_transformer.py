@@ -885,8 +885,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         >>> from sk_batchnorm import BatchNorm1dTransformer
         >>> state = {"running_mean": [5.0], "running_var": [4.0]}  # of old PyTorch
         >>> bn = BatchNorm1dTransformer(affine=False, eps=0)
-        >>> bn.load_state_dict(state, feature_names=["volts"]).transform([[9.0]])
-        array([[2.]])
+        >>> bn.load_state_dict(state, feature_names=["volts"]).running_mean_
+        array([5.])
         >>> bn.get_feature_names_out()
         array(['volts'], dtype=object)
         """

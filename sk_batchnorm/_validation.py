@@ -98,7 +98,7 @@ def _array_of(X: Any) -> NDArray[Any]:
 
 
 def warn_user(message: str) -> None:
-    """Warn at the line of the caller outside of this package and scikit-learn."""
+    """Warn at the line of the caller outside of this package and those around it."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and _is_ours(frame.f_globals["__name__"]):
         level, frame = level + 1, frame.f_back
@@ -106,7 +106,7 @@ def warn_user(message: str) -> None:
 
 
 def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] in ("sk_batchnorm", "sklearn")
+    return module.partition(".")[0] in ("joblib", "sk_batchnorm", "sklearn")
 
 
 def names_in_words(names: Sequence[Any] | NDArray[Any]) -> str:

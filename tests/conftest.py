@@ -4,8 +4,14 @@ import os
 # SciPy reads it once, when it is imported.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
+import numpy as np
 import pytest
 from hypothesis import Phase, settings
+
+# "raise" is what careful people set, and no result may depend on it. NumPy's default is
+# "warn", and warnings are errors in these tests, but for underflow, which is ignored.
+if float_errors := os.environ.get("SK_BATCHNORM_FLOAT_ERRORS"):
+    np.seterr(all=float_errors)
 
 # Scripts that write what tests compare with, not tests.
 collect_ignore = ["data/make_pickle_golden.py", "data/make_pytorch_golden.py"]

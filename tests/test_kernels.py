@@ -37,7 +37,7 @@ def test_constant_block_has_exactly_its_value_and_no_deviation(value, n_rows, se
     block = np.full((n_rows, 2), value)
     weight = np.random.default_rng(seed).uniform(0.1, 5.0, n_rows)
     for w in (None, weight):
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):  # as the kernels are called
             _, shift, residual, squares = kernels.block_moments(block, w)
         assert_array_equal(squares, [0.0, 0.0])
         # A weight times hardly more than a denormal is rounded to a denormal.

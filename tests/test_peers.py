@@ -165,8 +165,9 @@ def test_11_an_infinity_in_the_data(torch, river_scaler):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_12_values_as_large_as_1e300(torch, river_scaler):
     assert not torch_layer(torch, LARGE).running_var.isfinite().any()
-    assert not np.isfinite(StandardScaler().partial_fit(LARGE).var_).any()
-    assert not np.isfinite(learn_rows(river_scaler, LARGE)[1])
+    with np.errstate(all="ignore"):
+        assert not np.isfinite(StandardScaler().partial_fit(LARGE).var_).any()
+        assert not np.isfinite(learn_rows(river_scaler, LARGE)[1])
     bn = ours(LARGE)
     assert np.isfinite(bn.running_mean_).all()
     assert np.isfinite(bn.running_var_).all()

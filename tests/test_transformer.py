@@ -872,8 +872,11 @@ def test_other_feature_names_or_column_order(method, frame):
         ([1j] * 100, "Complex"),
         (1j, "Complex"),
         (np.zeros(100), "non-zero"),
-        (np.full(100, 0.01), "n_samples=1 .*scale the weights.* variance='total'"),
-        (np.full(100, 0.001), "n_samples=0.1 .*scale the weights.* variance='total'"),
+        (np.full(100, 0.01), "n_samples=1 .*scale sample_weight up.* variance='total'"),
+        (
+            np.full(100, 0.001),
+            "n_samples=0.1 .*scale sample_weight up.* variance='total'",
+        ),
         (np.full(100, 1e308), "sum of sample_weight overflows"),
         (np.ma.masked_less(np.arange(100.0), 5), r"filled\(0\)"),
     ],
@@ -1242,6 +1245,63 @@ def test_weights_below_one_on_average_are_warned_of_under_within(method):
             getattr(BatchNorm1dTransformer(variance=variance), method)(
                 X, sample_weight=good * (100 * 0.1 / (100 * 0.1))
             )
+
+
+# NumPy's error state
+
+
+def every_call(bn, X, make=np.asarray):
+    """All that a transformer does to X, and what it learns of it, to the bit."""
+    with_mean = bn.with_mean
+    results = []
+    for data in (X, X * 1e-160, X * 1e160, np.tile(X, (3000, 1))):
+        data = make(data)
+        learned = clone(bn).fit(data).partial_fit(data)
+        out = learned.transform(data)
+        back = learned.inverse_transform(out)
+        results += [learned.running_mean_, learned.running_var_]
+        results += [
+            each.data if sparse.issparse(each) else each for each in (out, back)
+        ]
+        if with_mean and not np.isnan(X).any():
+            results += [learned.forward(data), learned.backward(data)]
+            results += [learned.weight_grad_, learned.bias_grad_]
+        again = clone(bn).load_state_dict(learned.state_dict())
+        results.append(again.transform(data).data)
+    return [np.asarray(result).tobytes() for result in results]
+
+
+@pytest.mark.filterwarnings("ignore:The variance of")
+@pytest.mark.parametrize("make", [np.asarray, np.asfortranarray, sparse.csr_array])
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize(
+    "rule",
+    [{}, {"momentum": 0.5}, {"variance": "total", "momentum": None, "eps": 0}],
+)
+def test_numpys_error_state_changes_no_bit(make, gaps, rule):
+    data = np.random.default_rng(0).normal(3.0, 2.0, (40, 3))
+    if gaps:
+        data[::3, 1] = np.nan
+    bn = BatchNorm1dTransformer(with_mean=make is not sparse.csr_array, **rule)
+    if make is sparse.csr_array:
+        bn.set_params(bias=False)
+    with np.errstate(all="ignore"):
+        expected = every_call(bn, data, make)
+    with np.errstate(all="raise"):
+        assert every_call(bn, data, make) == expected
+
+
+def test_a_long_stream_under_numpys_strictest_error_state():
+    """The weight of what is old underflows, and so does a variance that fades."""
+    with np.errstate(all="raise"):
+        bn = BatchNorm1dTransformer(momentum=0.5)
+        bn.fit(np.random.default_rng(0).normal(size=(300_000, 2)))
+        bn = BatchNorm1dTransformer()
+        batch = np.array([[1.0, 5.0], [2.0, 5.0], [4.0, 5.0]])
+        for _ in range(8000):
+            bn.partial_fit(batch)
+    assert_allclose(bn.running_mean_, [7 / 3, 5.0])
+    assert bn.running_var_[1] < 1e-300
 
 
 # A variance that is rounding of the mean
