@@ -161,7 +161,7 @@ def test_steps_are_looked_at_anew_if_they_are_others(monkeypatch):
         ([("a", StandardScaler()), ("a", None)], ValueError),
         ([("a__b", StandardScaler()), ("b", None)], ValueError),
         ([("memory", StandardScaler()), ("b", None)], ValueError),
-        ([("a", StandardScaler), ("b", None)], TypeError),
+        ([("a", object()), ("b", None)], TypeError),
         ([("a", "scale"), ("b", None)], TypeError),
         ([(["a"], StandardScaler()), ("b", None)], TypeError),
         ([("a", StandardScaler(), 1), ("b", None)], ValueError),
@@ -170,7 +170,7 @@ def test_steps_are_looked_at_anew_if_they_are_others(monkeypatch):
             with pytest.raises(error):
                 check_steps(Counted(steps))
     check_steps(pipe)
-    pipe.steps[0] = ("a", StandardScaler)
+    pipe.steps[0] = ("a", object())
     with pytest.raises(TypeError):
         check_steps(pipe)
     pipe.steps[0] = ("a", StandardScaler())
