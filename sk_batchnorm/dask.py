@@ -23,7 +23,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from sk_batchnorm._compat import callbacks_of, check_parameters
+from sk_batchnorm._compat import callbacks_of, check_parameters, output_container
 from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
 from sk_batchnorm._moments import Moments, batch_moments, cut, merge, moments
 from sk_batchnorm._running_stats import RunningStats
@@ -106,9 +106,21 @@ class _LazyTransform:
         Returns
         -------
         as for :meth:`transform`
+
+        Raises
+        ------
+        ValueError
+            As from :meth:`fit` and :meth:`transform`. The transformer is then as it
+            was before both.
+        InvalidParameterError
+            If a parameter is out of range.
         """
         if not is_dask_collection(X):
             return super().fit_transform(X, y, **fit_params)  # type: ignore[misc]
+        # What transform refuses shows before a pass over X, and before fit has
+        # replaced what was learned.
+        draft = self._started_on(X)  # type: ignore[attr-defined]
+        _chunkwise(draft, "transform", X)
         return self.fit(X, y, **fit_params).transform(X)  # type: ignore[attr-defined]
 
 
@@ -205,10 +217,7 @@ chunktype=numpy.ndarray>
         if not is_dask_collection(X):
             super().fit(X, y, sample_weight)
             return self
-        check_parameters(self)
-        learned = shallow_copy(self)
-        learned._validate_example(X, sample_weight, reset=True)
-        learned._start()
+        learned = self._started_on(X, sample_weight)
         whole = learned._learn(X, sample_weight, self.batch_size)
         with naming_features(X, None, learned.get_feature_names_out):
             stats = whole.close(self.batch_size, **_rule(self))
@@ -298,6 +307,14 @@ chunktype=numpy.ndarray>
         # As in a pickle: without the mini-batch that backward would need.
         local.__setstate__(deepcopy(plain.__getstate__()))
         return local
+
+    def _started_on(self, X: Any, sample_weight: Any = None) -> Self:
+        """Return a copy that has forgotten everything and knows the features of X."""
+        check_parameters(self)
+        draft = shallow_copy(self)
+        draft._validate_example(X, sample_weight, reset=True)
+        draft._start()
+        return draft
 
     def _validate_example(self, X: Any, sample_weight: Any, *, reset: bool) -> None:
         """Check all that can be told of X, and of the weight, without computing."""
@@ -549,7 +566,7 @@ def _chunkwise(bn: Any, method: str, X: Any) -> Any:
     is_array = isinstance(example, np.ndarray) or sparse.issparse(example)
     if not (is_array or hasattr(example, "iloc")):
         raise ValueError(
-            f"dask has no {type(example).__module__} DataFrames: "
+            f"dask has no {output_container(bn)} DataFrames: "
             "set_output(transform='pandas'), or 'default' for dask arrays."
         )
     bn._warned = local._warned  # the example has warned for all chunks

@@ -445,8 +445,44 @@ def test_set_output_makes_dask_dataframes(frame):
 
     pytest.importorskip("polars")
     bn.set_output(transform="polars")
-    with pytest.raises(ValueError, match="dask has no polars"):
+    with pytest.raises(ValueError, match="dask has no polars DataFrames"):
         bn.transform(chunks)
+
+
+@pytest.mark.parametrize(
+    ("container", "kind", "message"),
+    [
+        ("polars", "rows", "dask has no polars DataFrames"),
+        ("polars", "frame", "dask has no polars DataFrames"),
+        ("pandas", "three dimensions", "Three-dimensional output"),
+        ("pandas", "sparse", "Sparse output"),
+        ("default", "sparse", "bias_"),
+    ],
+)
+def test_fit_transform_that_could_not_transform_computes_nothing(
+    container, kind, message
+):
+    if container == "polars":
+        pytest.importorskip("polars")
+    lazy = no_compute(da.ones((60, 3), chunks=(20, 3)))
+    X = {
+        "rows": lazy,
+        "frame": dd.from_dask_array(lazy, columns=["a", "b", "c"]),
+        "three dimensions": no_compute(da.ones((60, 3, 2), chunks=(20, 3, 2))),
+        "sparse": no_compute(
+            da.ones((60, 3), chunks=(20, 3)).map_blocks(sparse.csr_matrix)
+        ),
+    }[kind]
+    bn = DaskBatchNorm1dTransformer(with_mean=kind != "sparse", bias_init=1.0)
+    bn.set_output(transform=container)
+    with pytest.raises(ValueError, match=message):
+        bn.fit_transform(X)
+    with pytest.raises(NotFittedError):
+        bn.transform(random_rows(5))
+    before = bits(bn.set_output(transform="default").partial_fit(np.eye(3)))
+    with pytest.raises(ValueError, match=message):
+        bn.set_output(transform=container).fit_transform(X)
+    assert bits(bn) == before
 
 
 # Lazy
