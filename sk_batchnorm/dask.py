@@ -482,6 +482,7 @@ def _joined(
         batch_size=batch_size,
         adjust_chunks=dict.fromkeys(axes, 1),
         align_arrays=False,  # which asks for chunk sizes
+        token="learn",
         **as_objects,
     )
     return da.reduction(
@@ -491,7 +492,8 @@ def _joined(
         axis=0,
         keepdims=True,
         split_every=get_option("split_every", _SPLIT_EVERY),
-        name="join",
+        # Of the tasks that learn, too: dask fuses them with this first step.
+        name="learn",
         **as_objects,
     )
 
@@ -579,7 +581,9 @@ def _chunkwise(bn: Any, method: str, X: Any) -> Any:
         # Whatever the configuration of the process that runs the task.
         local.set_output(transform="pandas")
         options["empty"] = empty = example.iloc[:0].set_axis(X._meta.index)
-        return X.map_partitions(_transform_chunk, whole, meta=empty, **options)
+        return X.map_partitions(
+            _transform_chunk, whole, meta=empty, token=method, **options
+        )
     local.set_output(transform="default")
     if isinstance(X, da.Array):
         vars(local).pop("feature_names_in_", None)  # the example has warned, once
@@ -678,7 +682,7 @@ def _chunks(X: Any) -> Any:
     if isinstance(X, da.Array):
         return X
     meta = np.empty((0, len(X.columns)))
-    return X.map_partitions(_as_it_is, meta=meta, enforce_metadata=False)
+    return X.map_partitions(_as_it_is, meta=meta, enforce_metadata=False, token="chunk")
 
 
 def _aligned(sample_weight: Any, X: Any) -> Any:

@@ -766,6 +766,32 @@ def test_chunks_stay_where_they_lie(cluster):
     assert_same_state(bn, BatchNorm1dTransformer().fit(X.compute()))
 
 
+@pytest.mark.parametrize("kind", ["array", "frame", "weighted"])
+def test_tasks_bear_the_names_of_what_they_do(kind):
+    """As the dashboard shows ``sum``, ``sum-partial`` and ``sum-aggregate``."""
+    X = da.ones((200, 2), chunks=(4, 2))
+    weight = da.ones(200, chunks=4) if kind == "weighted" else None
+    if kind == "frame":
+        X = dd.from_dask_array(X, columns=["a", "b"])
+    done = set()
+
+    def note(key, *_):
+        done.add(dask.utils.key_split(key))
+
+    bn = DaskBatchNorm1dTransformer(2)
+    with Callback(posttask=note):
+        bn.fit(X, sample_weight=weight)
+    learning = {name for name in done if "learn" in name}
+    assert {"learn-partial", "learn-aggregate"} < learning
+    assert not any("join" in name or "as_it_is" in name for name in done)
+    for container in ("default", "pandas"):
+        done.clear()
+        with Callback(posttask=note):
+            bn.set_output(transform=container).transform(X).compute()
+        assert any("transform" in name for name in done), done
+        assert not any("transform_chunk" in name for name in done), done
+
+
 @pytest.mark.parametrize("n_chunks", [1, 16, 17, 500])
 def test_a_task_per_chunk_and_a_fifteenth_to_join(n_chunks):
     """A task that makes a chunk learns from it too."""
