@@ -463,10 +463,11 @@ def _joined(
     """Lazily, an array of a single value: the Stretch of all chunks."""
     checker = clone(bn.to_local())
     checker.n_features_in_ = bn.n_features_in_
-    if not isinstance(X, da.Array) and hasattr(bn, "feature_names_in_"):
+    is_frame = not isinstance(X, da.Array)
+    if is_frame and hasattr(bn, "feature_names_in_"):
         checker.feature_names_in_ = bn.feature_names_in_
     chunks = _chunks(X)
-    weight = _aligned(sample_weight, chunks)
+    weight = _aligned(sample_weight, chunks, is_frame=is_frame)
     axes = "ijk"[: chunks.ndim]
     as_objects: dict[str, Any] = {
         "dtype": object,
@@ -647,18 +648,26 @@ def _example_of(X: Any) -> Any:
     """Two rows of zeros, of the kind that X is."""
     if isinstance(X, da.Array):
         return _example_of_array(X)
+    from pandas import CategoricalDtype
+    from pandas.api.types import is_string_dtype
+
     if getattr(getattr(X, "_meta", None), "ndim", None) != 2:
         raise ValueError(
             f"X is a dask {type(X).__name__}; expected a dask array or DataFrame."
         )
-    for name, dtype in X.dtypes.items():
-        # Numbers with pd.NA among them are objects; each chunk is checked for others.
-        is_object = getattr(dtype, "char", None) == "O"
-        if not is_object and getattr(dtype, "kind", "O") not in "biufc":
+    dtypes = dict(enumerate(X.dtypes))
+    for k, dtype in dtypes.items():
+        if is_string_dtype(dtype) or isinstance(dtype, CategoricalDtype):
+            # Of numbers, perhaps, which each chunk finds out: dask makes strings of
+            # objects, and objects are what numbers with pd.NA among them are.
+            dtypes[k] = np.dtype(object)
+        elif getattr(dtype, "kind", "O") not in "biufc":
             raise ValueError(
-                f"Column {name} has dtype {dtype}, which is not a real number."
+                f"Column {X.columns[k]} has dtype {dtype}, which is not a real number."
             )
-    return X._meta.reset_index(drop=True).reindex([0, 1], fill_value=0)
+    example = X._meta.reset_index(drop=True).set_axis(range(len(dtypes)), axis=1)
+    example = example.astype(dtypes).reindex([0, 1], fill_value=0)
+    return example.set_axis(X.columns, axis=1)
 
 
 def _example_of_array(X: Any) -> Any:
@@ -685,7 +694,17 @@ def _chunks(X: Any) -> Any:
     return X.map_partitions(_as_it_is, meta=meta, enforce_metadata=False, token="chunk")
 
 
-def _aligned(sample_weight: Any, X: Any) -> Any:
+_CUT_AS_AN_ARRAY = (
+    "pass a dask array or Series with the chunks of X, or call X.compute_chunk_sizes()."
+)
+
+_CUT_AS_A_FRAME = (
+    "pass a dask Series with the partitions of X, or a dask array, "
+    "da.from_array(sample_weight, chunks=(tuple(X.map_partitions(len).compute()),))."
+)
+
+
+def _aligned(sample_weight: Any, X: Any, *, is_frame: bool) -> Any:
     """sample_weight in the chunks of X."""
     if sample_weight is None or isinstance(sample_weight, Real):
         return sample_weight
@@ -695,8 +714,7 @@ def _aligned(sample_weight: Any, X: Any) -> Any:
         if isnan(X.shape[0]):
             raise ValueError(
                 "The chunk sizes of X are unknown, so that sample_weight can't be cut "
-                "as X is: pass a dask array or Series with the chunks of X, or call "
-                "X.compute_chunk_sizes()."
+                f"as X is: {_CUT_AS_A_FRAME if is_frame else _CUT_AS_AN_ARRAY}"
             )
         refuse_mask("sample_weight", sample_weight, MASKED_WEIGHT)
         sample_weight = da.from_array(np.asarray(sample_weight))

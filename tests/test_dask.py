@@ -4,6 +4,7 @@ import inspect
 import math
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -342,6 +343,24 @@ def test_unknown_chunk_sizes():
     assert bits(bn) == before
 
 
+def test_what_is_advised_for_a_weight_in_memory_beside_a_dataframe():
+    X = random_rows(50)
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    partitions = dd.from_pandas(frame, npartitions=4)
+    weight = np.arange(50.0) % 3 + 1
+    bn = DaskBatchNorm1dTransformer(batch_size=None)
+    for sample_weight in (weight, weight.tolist(), pd.Series(weight)):
+        with pytest.raises(ValueError, match="chunk sizes") as error:
+            bn.fit(partitions, sample_weight=sample_weight)
+        assert not hasattr(partitions, "compute_chunk_sizes")
+        assert "compute_chunk_sizes" not in str(error.value)
+    advice = re.search(r"da\.from_array\(.*\)", str(error.value))[0]
+    names = {"da": da, "sample_weight": weight, "X": partitions}
+    bn.fit(partitions, sample_weight=eval(advice, names))
+    local = BatchNorm1dTransformer(batch_size=None)
+    assert_same_state(bn, local.fit(frame, sample_weight=weight))
+
+
 def test_chunks_that_a_filter_has_emptied():
     X = random_rows(200)
     keep = (np.arange(200) < 60) | (np.arange(200) >= 150)
@@ -406,6 +425,52 @@ def test_dataframes(frame):
         )
         here = getattr(BatchNorm1dTransformer(**params), method)
         assert_same_state(lazy, here(frame, sample_weight=weight), size=1000)
+
+
+@pytest.mark.parametrize("as_strings", [True, False])
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.Series([0.1, 2, 3, 4] * 5, dtype=object),
+        pd.Series([pd.NA, 2, 3, 4] * 5, dtype=object),
+        pd.Series([None, 2, 3, 4] * 5, dtype=object),
+        pd.Series(["0.1", "2", "3", None] * 5),
+        pd.Series(["0.1", "2", "3", None] * 5, dtype="string"),
+        pd.Series(pd.Categorical([0.5, 2, 3, None] * 5)),
+        pd.Series(pd.Categorical(["0.5", "2", "3", "2"] * 5)),
+        pd.Series(pd.Categorical([3, 2, 1, 0] * 5, categories=[0, 1, 2, 3, 4])),
+    ],
+    ids=lambda column: f"{column.dtype} {column[0]}",
+)
+def test_columns_of_numbers_that_have_no_dtype_of_numbers(column, as_strings):
+    """What is taken in memory is taken here; dask makes strings of objects."""
+    frame = pd.DataFrame({"a": column, "b": np.arange(20, dtype=np.float32)})
+    local = BatchNorm1dTransformer(batch_size=5).fit(frame)
+    with dask.config.set({"dataframe.convert-string": as_strings}):
+        partitions = dd.from_pandas(frame, npartitions=4)
+        bn = DaskBatchNorm1dTransformer(batch_size=5).fit(partitions)
+        assert_same_state(bn, local)
+        Y = bn.transform(partitions)
+        frames = bn.set_output(transform="pandas").transform(partitions)
+        assert_allclose(Y.compute(), local.transform(frame), atol=1e-12)
+        assert Y.dtype == Y.compute().dtype
+        pd.testing.assert_series_equal(frames.dtypes, frames.compute().dtypes)
+        assert_allclose(frames.compute(), local.transform(frame), atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["str", "category", object])
+def test_text_is_refused_by_the_chunk_that_holds_it(dtype):
+    values = pd.Series(["1"] * 9 + ["x"])
+    partitions = dd.from_pandas(
+        pd.DataFrame({"a": values.astype(dtype)}), npartitions=5
+    )
+    bn = DaskBatchNorm1dTransformer(variance="total")
+    with pytest.raises(ValueError, match="In chunk 4 of X: .* float: 'x'"):
+        bn.fit(partitions)
+    assert not bn.__sklearn_is_fitted__()
+    bn.fit(da.ones((4, 1)))
+    with pytest.raises(ValueError, match="In chunk 4 of X: .* float: 'x'"):
+        bn.transform(partitions).compute()
 
 
 def test_an_array_after_a_dataframe_is_warned_of_once(frame):
@@ -545,7 +610,9 @@ def test_what_can_be_told_without_computing_is_told_at_once():
         (dask.delayed(np.ones)((100, 3)), "X is a dask Delayed"),
         (dd.from_dask_array(good)[0], "X is a dask Series"),
         (
-            dd.from_pandas(pd.DataFrame({"a": [1.0], "b": ["x"]}), npartitions=1),
+            dd.from_pandas(
+                pd.DataFrame({"a": [1.0], "b": [pd.Timestamp(0)]}), npartitions=1
+            ),
             "Column b has dtype",
         ),
     ]:
