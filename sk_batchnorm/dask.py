@@ -7,6 +7,7 @@ result does not depend on who computes what, or when.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy as shallow_copy
@@ -648,16 +649,15 @@ def _example_of(X: Any) -> Any:
     """Two rows of zeros, of the kind that X is."""
     if isinstance(X, da.Array):
         return _example_of_array(X)
-    from pandas import CategoricalDtype
-    from pandas.api.types import is_string_dtype
-
     if getattr(getattr(X, "_meta", None), "ndim", None) != 2:
         raise ValueError(
             f"X is a dask {type(X).__name__}; expected a dask array or DataFrame."
         )
+    pandas: Any = sys.modules["pandas"]  # of which the partitions of X are
     dtypes = dict(enumerate(X.dtypes))
     for k, dtype in dtypes.items():
-        if is_string_dtype(dtype) or isinstance(dtype, CategoricalDtype):
+        is_category = isinstance(dtype, pandas.CategoricalDtype)
+        if is_category or pandas.api.types.is_string_dtype(dtype):
             # Of numbers, perhaps, which each chunk finds out: dask makes strings of
             # objects, and objects are what numbers with pd.NA among them are.
             dtypes[k] = np.dtype(object)

@@ -468,7 +468,7 @@ def test_text_is_refused_by_the_chunk_that_holds_it(dtype):
     with pytest.raises(ValueError, match="In chunk 4 of X: .* float: 'x'"):
         bn.fit(partitions)
     assert not bn.__sklearn_is_fitted__()
-    bn.fit(da.ones((4, 1)))
+    bn.fit(pd.DataFrame({"a": [1.0, 2.0]}))
     with pytest.raises(ValueError, match="In chunk 4 of X: .* float: 'x'"):
         bn.transform(partitions).compute()
 
