@@ -33,7 +33,7 @@ def as_numbers(X: Any, *, keep_sparse: bool) -> Any:
     Returns
     -------
     X itself where there is nothing to do; a DataFrame of the same library and with the
-    same columns; or an ndarray
+    same columns; what a dask collection is once it is computed; or an ndarray
 
     Raises
     ------
@@ -47,6 +47,15 @@ def as_numbers(X: Any, *, keep_sparse: bool) -> Any:
     pandas = sys.modules.get("pandas")  # else X is none of its frames
     if pandas is not None and isinstance(X, pandas.DataFrame):
         return _numbers_of_frame(pandas, X, keep_sparse=keep_sparse)
+    dask = sys.modules.get("dask")
+    if dask is not None and dask.is_dask_collection(X):
+        warn_user(
+            f"X is a dask {type(X).__name__}, all of which is loaded into memory now. "
+            "To leave its chunks where they lie, use fit, partial_fit and transform of "
+            "sk_batchnorm.dask.DaskBatchNorm1dTransformer; if all of X fits into "
+            "memory, pass X.compute()."
+        )
+        return as_numbers(X.compute(), keep_sparse=keep_sparse)
     if hasattr(X, "shape"):  # another library's array or frame
         polars: Any = sys.modules.get("polars")
         is_polars = polars is not None and isinstance(X, polars.DataFrame)

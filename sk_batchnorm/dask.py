@@ -161,8 +161,8 @@ bias_correction, weight_init, bias_init, with_mean, batch_size, n_jobs, copy
     mini-batch.
 
     Chunk sizes need not be known. X must have a single chunk along all axes but the
-    first. :meth:`~.BatchNorm1dTransformer.forward` loads X into memory, and
-    callbacks are called only if X is in memory already.
+    first. :meth:`~.BatchNorm1dTransformer.forward` loads X into memory, with a
+    warning, and callbacks are called only if X is in memory already.
 
     The tasks are those of dask's own reductions, and its option ``split_every``
     sets how many summaries a task joins, 16 by default. The same chunks give the

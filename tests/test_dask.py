@@ -98,6 +98,10 @@ def streamed(batches, weights=None, **params):
     return bn
 
 
+def as_dense(X):
+    return X.toarray() if sparse.issparse(X) else X
+
+
 def no_compute(X):
     """A lazy copy of X that must not be computed."""
 
@@ -548,6 +552,69 @@ def test_fit_transform_that_could_not_transform_computes_nothing(
     with pytest.raises(ValueError, match=message):
         bn.set_output(transform=container).fit_transform(X)
     assert bits(bn) == before
+
+
+# The plain class, which has no chunks
+
+
+@pytest.mark.parametrize("kind", ["array", "frame", "objects", "sparse", "delayed"])
+def test_the_plain_class_warns_that_it_loads_all_of_x(kind):
+    X = random_rows(40)
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    in_memory, lazy = {
+        "array": lambda: (X, da.from_array(X, chunks=(10, 3))),
+        "frame": lambda: (frame, dd.from_pandas(frame, npartitions=4)),
+        "objects": lambda: (
+            frame.astype(object).mask(frame > 5, pd.NA),
+            dd.from_pandas(frame.astype(object).mask(frame > 5, pd.NA), npartitions=4),
+        ),
+        "sparse": lambda: (
+            sparse.csr_matrix(X),
+            da.from_array(X, chunks=(10, 3)).map_blocks(sparse.csr_matrix),
+        ),
+        "delayed": lambda: (X, dask.delayed(X)),
+    }[kind]()
+    bn = BatchNorm1dTransformer(with_mean=kind != "sparse", bias_correction=True)
+    same = clone(bn)
+    warns = pytest.warns(
+        UserWarning, match="X is a dask .* loaded into memory .*DaskBatchNorm1dTransf"
+    )
+    for method in ("partial_fit", "fit", "transform", "inverse_transform"):
+        with warns as record:
+            got = getattr(bn, method)(lazy)
+        assert {warning.filename for warning in record} == {__file__}
+        expected = getattr(same, method)(in_memory)
+        assert bits(bn) == bits(same)
+        if "transform" in method:
+            assert type(got) is type(expected)
+            assert_array_equal(as_dense(got), as_dense(expected))
+
+
+@pytest.mark.parametrize(
+    "transformer", [BatchNorm1dTransformer, DaskBatchNorm1dTransformer]
+)
+def test_forward_warns_that_it_loads_all_of_x(transformer):
+    X = random_rows(40)
+    with pytest.warns(UserWarning, match="X is a dask Array, all of which is loaded"):
+        got = transformer().forward(da.from_array(X, chunks=(10, 3)))
+    assert_array_equal(got, BatchNorm1dTransformer().forward(X))
+
+
+def test_a_warning_that_is_an_error_loads_nothing():
+    X = no_compute(da.ones((40, 3), chunks=(10, 3)))
+    bn = BatchNorm1dTransformer(bias_correction=True).partial_fit(random_rows(10))
+    before = bits(bn)
+    for method in ("fit", "partial_fit", "transform", "fit_transform", "forward"):
+        with pytest.raises(UserWarning, match="X is a dask Array"):
+            getattr(bn, method)(X)
+    assert bits(bn) == before
+
+
+def test_of_a_numpy_array_nobody_asks_whether_it_is_of_dask(monkeypatch):
+    monkeypatch.setattr(dask, "is_dask_collection", None)
+    bn = BatchNorm1dTransformer(bias_correction=True)
+    bn.fit(random_rows(10)).partial_fit(random_rows(10)).forward(random_rows(10))
+    bn.transform(random_rows(10))
 
 
 # Lazy
