@@ -255,6 +255,20 @@ def test_one_mini_batch_of_all_chunks(seed, lengths, bias_correction, **rule):
     assert_same_state(clone(bn).partial_fit(chunks), clone(local).partial_fit(X))
 
 
+def test_chunks_of_a_single_row_are_as_their_rows_together():
+    """Though none of them has a variance: how X is cut does not make the rows few."""
+    X = random_rows(40)
+    rows = da.from_array(X, chunks=(1, 3))
+    local = BatchNorm1dTransformer(bias_correction=True)
+    bn = DaskBatchNorm1dTransformer(bias_correction=True)
+    assert_same_state(bn.fit(rows), local.fit(X))
+    assert_same_state(bn.partial_fit(rows), local.partial_fit(X))
+    for method in ("fit", "partial_fit"):
+        for one, row in ((bn, rows[:1]), (local, X[:1])):
+            with pytest.raises(ValueError, match="n_samples=1 has no unbiased"):
+                getattr(one, method)(row)
+
+
 def test_means_far_from_zero_keep_their_digits():
     """Chunks are merged by means of two doubles, as blocks in memory are."""
     X = 1e12 + np.arange(4000.0).reshape(-1, 1) % 2
