@@ -1,14 +1,18 @@
 """Arrays of other namespaces go in and come out as what they are."""
 
+import gc
 import os
 import pickle
 import re
 import sys
+import tracemalloc
+from copy import copy, deepcopy
 from fractions import Fraction
 from subprocess import run
 
 import numpy as np
 import pytest
+import sklearn
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -19,6 +23,7 @@ from sklearn.utils import estimator_checks
 from sk_batchnorm import BatchNorm1dTransformer
 from sk_batchnorm._compat import largest_float, namespace_of, to_numpy
 from sk_batchnorm._moments import batch_moments, moments
+from sk_batchnorm.torch import from_torch
 
 # conftest.py sets it, as SciPy reads it once, when it is imported.
 if os.environ.get("SCIPY_ARRAY_API") != "1":
@@ -178,7 +183,7 @@ def test_what_mini_batches_say_is_what_they_say_in_numpy(
     # Of values of 5² each, where the squares are 0 but for rounding.
     assert_allclose(there.squares, here.squares, rtol=1e-12, atol=1e-25)
     for numbers in (there.shift, there.residual, there.squares):
-        assert (numbers[count == 0] == 0).all()
+        assert (numbers[np.broadcast_to(count, numbers.shape) == 0] == 0).all()
 
 
 def test_an_outlier_does_not_cost_digits(xp):
@@ -374,6 +379,39 @@ def test_starting_values_of_the_namespace(xp):
     assert_array_equal(to_numpy(bn.weight_), [1.0, 2.0, 3.0])
 
 
+def test_copies_are_where_the_transformer_is(xp):
+    with config_context(array_api_dispatch=True):
+        bn = BatchNorm1dTransformer().fit(xp.asarray(X))
+    assert copy(bn).weight_ is bn.weight_
+    for copied in (copy(bn), deepcopy(bn)):
+        assert namespace_of(copied.weight_) == namespace_of(bn.weight_)
+        assert namespace_of(copied.running_mean_) == namespace_of(bn.running_mean_)
+        assert bits(copied) == bits(bn)
+
+
+@pytest.mark.parametrize("method", ["partial_fit", "fit", "transform"])
+def test_steps_keep_no_memory(xp, method):
+    """However many there are: what scikit-learn asks of a device, it keeps."""
+    with config_context(array_api_dispatch=True):
+        there = xp.asarray(X)
+        bn = BatchNorm1dTransformer().fit(there)
+        call = getattr(bn, method)
+
+        def calls(number):
+            for _ in range(number):
+                call(there)
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0]
+
+        tracemalloc.start()
+        try:
+            before = calls(20)
+            kept = calls(200) - before
+        finally:
+            tracemalloc.stop()
+    assert kept < 200 * 50  # bytes; they were 489 for each time that it was asked
+
+
 # Errors
 
 
@@ -406,14 +444,54 @@ def test_bad_arrays_change_nothing(xp, method):
 def test_arrays_from_elsewhere(xp, method):
     message = rf"BatchNorm1dTransformer\.{method}\(\) must use the same namespace"
     with config_context(array_api_dispatch=True):
-        for bn, other in [
-            (BatchNorm1dTransformer().fit(xp.asarray(X)), X),
-            (BatchNorm1dTransformer().fit(X), xp.asarray(X)),
-        ]:
-            before = bits(bn)
-            with pytest.raises(ValueError, match=message):
-                getattr(bn, method)(other)
-            assert bits(bn) == before
+        bn = BatchNorm1dTransformer().fit(xp.asarray(X))
+        before = bits(bn)
+        with pytest.raises(ValueError, match=message) as error:
+            getattr(bn, method)(X)
+        assert bits(bn) == before
+        # The way out that the message names.
+        code = str(error.value).partition("anywhere: ")[2].removesuffix(".")
+        there = eval(code, {"sklearn": sklearn, "bn": bn})
+        getattr(there, method)(X)
+
+
+@pytest.mark.parametrize(("name", "device"), devices())
+@pytest.mark.parametrize("method", ["partial_fit", "transform", "inverse_transform"])
+@pytest.mark.parametrize("track_running_stats", [True, False])
+def test_statistics_on_the_host_go_with_arrays_of_all_namespaces(
+    name, device, method, track_running_stats
+):
+    if method == "inverse_transform" and not track_running_stats:
+        pytest.skip("nothing to invert with")
+    xp = pytest.importorskip(name)
+    bn = BatchNorm1dTransformer(track_running_stats=track_running_stats)
+    bn.fit(X).load_state_dict(bn.state_dict())
+    expected = getattr(copy(bn), method)(X)
+    with config_context(array_api_dispatch=True):
+        for there in (xp.asarray(X, device=device), xp.asarray(X.T, device=device).T):
+            learned = copy(bn)
+            result = getattr(learned, method)(there)
+            if method != "partial_fit":
+                assert namespace_of(result) == namespace_of(there)
+                assert_allclose(to_numpy(result), expected, rtol=1e-12, atol=1e-12)
+                continue
+            assert type(learned.weight_) is np.ndarray
+            for key, value in expected.state_dict().items():
+                assert_allclose(learned.state_dict()[key], value, rtol=1e-12)
+
+
+def test_a_layer_of_pytorch_transforms_tensors_and_arrays():
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.BatchNorm1d(3, dtype=torch.float64)
+    tensor = torch.tensor(X)
+    layer(tensor)
+    layer.eval()
+    bn = from_torch(layer)
+    with config_context(array_api_dispatch=True):
+        Y = bn.transform(tensor)
+        assert type(Y) is torch.Tensor
+        assert_allclose(Y, layer(tensor).detach(), rtol=1e-12, atol=1e-12)
+        assert_allclose(bn.transform(X), Y, rtol=1e-12, atol=1e-12)
 
 
 def test_another_device():
