@@ -201,7 +201,7 @@ def largest_float(xp: Any, device: Any) -> Any:
     return _LARGEST_FLOATS[place]
 
 
-# Asked once, as array-api-compat keeps whatever it is asked with, for ever.
+# Asked once, as array-api-compat keeps each object that it is asked by, for ever.
 _LARGEST_FLOATS: dict[tuple[str, str], Any] = {}
 
 

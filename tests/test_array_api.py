@@ -391,7 +391,7 @@ def test_copies_are_where_the_transformer_is(xp):
 
 @pytest.mark.parametrize("method", ["partial_fit", "fit", "transform"])
 def test_steps_keep_no_memory(xp, method):
-    """However many there are: what scikit-learn asks of a device, it keeps."""
+    """array-api-compat keeps for ever whatever is asked for the dtypes of a device."""
     with config_context(array_api_dispatch=True):
         there = xp.asarray(X)
         bn = BatchNorm1dTransformer().fit(there)
@@ -409,7 +409,9 @@ def test_steps_keep_no_memory(xp, method):
             kept = calls(200) - before
         finally:
             tracemalloc.stop()
-    assert kept < 200 * 50  # bytes; they were 489 for each time that it was asked
+    # NumPy and Python keep some small blocks for later, but not for each call. What
+    # is kept of each question to a device has some 490 bytes.
+    assert kept < 200 * 250
 
 
 # Errors
