@@ -187,13 +187,18 @@ def test_what_mini_batches_say_is_what_they_say_in_numpy(
 
 
 def test_an_outlier_does_not_cost_digits(xp):
-    """The deviations are from the largest value, which is far from all others."""
+    """The deviations are from the first value, which is far from all others.
+
+    With a gap, they are from the largest one.
+    """
     column = np.random.default_rng(0).normal(size=30_000)
-    column[7] = 1e6
+    column[0] = 1e6
     exact = [Fraction(x) for x in column]
     mean = sum(exact) / len(exact)
     squares = float(sum((x - mean) ** 2 for x in exact))
-    assert_allclose(moments(xp.asarray(column[:, None])).squares, squares, rtol=1e-13)
+    for values in (column, np.append(column, np.nan)):
+        there = xp.asarray(values[:, None])
+        assert_allclose(moments(there).squares, squares, rtol=1e-13)
 
 
 def test_what_overflows_is_not_called_infinite_nor_warned_of(xp):
@@ -207,10 +212,7 @@ def test_what_overflows_is_not_called_infinite_nor_warned_of(xp):
         assert batch_moments(there, np.array([0, 2])).count == [[2.0]]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int32"])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_a_device_without_float64(dtype, weighted):
-    xp = pytest.importorskip("array_api_strict")
+def device_without_float64(xp):
     try:
         device = xp.Device("no_float64")
     except ValueError:
@@ -218,6 +220,14 @@ def test_a_device_without_float64(dtype, weighted):
     with config_context(array_api_dispatch=True):
         if largest_float(xp, device) != xp.float32:
             pytest.skip("scikit-learn does not ask the device")
+    return device
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_device_without_float64(dtype, weighted):
+    xp = pytest.importorskip("array_api_strict")
+    device = device_without_float64(xp)
     data = (10 * X).astype(dtype)
     data3 = data.reshape(20, 5, 3).transpose(0, 2, 1)
     weight = np.arange(20.0) if weighted else None
@@ -236,6 +246,32 @@ def test_a_device_without_float64(dtype, weighted):
             assert_allclose(to_numpy(back), array, rtol=1e-4, atol=1e-2)
     for key, value in here.state_dict().items():
         assert_allclose(there.state_dict()[key], value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("learned_there", [True, False])
+@pytest.mark.parametrize("n_dimensions", [2, 3])
+def test_a_large_mean_on_a_device_without_float64(learned_there, n_dimensions):
+    """One float32 holds a mean of 1e5 standard deviations to thousandths of one."""
+    xp = pytest.importorskip("array_api_strict")
+    device = device_without_float64(xp)
+    data = np.random.default_rng(0).normal(1e5 + 0.123, 1.0, (1000, 2))
+    data = data.astype(np.float32)  # rounded already, by as much: no fault of ours
+    if n_dimensions == 3:
+        data = data.reshape(100, 10, 2).transpose(0, 2, 1)
+    here = BatchNorm1dTransformer(eps=0, bias_init=1e5 + 0.123).fit(data)
+    expected = here.transform(data.astype(np.float64))
+    with config_context(array_api_dispatch=True):
+        there = xp.asarray(data, device=device)
+        bn = deepcopy(here)
+        if learned_there:
+            bn.fit(there)
+        assert_allclose(to_numpy(bn.transform(there)), expected, rtol=0, atol=0.01)
+        bn.bias_ = xp.zeros(2, device=device) if learned_there else np.zeros(2)
+        Y = to_numpy(bn.transform(there))
+        # Of values up to 5, and 24 bits of each, after three operations.
+        assert_allclose(Y, expected - (1e5 + 0.123), rtol=0, atol=2e-6)
+        back = to_numpy(bn.inverse_transform(bn.transform(there)))
+    assert_array_equal(back, data)
 
 
 @pytest.mark.parametrize(("name", "device"), devices())
