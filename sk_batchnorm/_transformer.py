@@ -932,8 +932,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         # So that a file can be read without the library of the arrays, and by skops.
         for name in _ARRAYS & state.keys():
             state[name] = to_numpy(state[name])
-        if not isinstance(template := state.pop("_template", np.empty(0)), np.ndarray):
-            state["_place"] = place_of(template)
+        template = state.get("_template")
+        if template is not None and not isinstance(template, np.ndarray):
+            state["_template"] = place_of(template)
         # Arrays instead of a class of ours, which skops would have to be told to
         # trust, and which pickles would tie to its place.
         stats = state.get("_running_stats")
@@ -946,7 +947,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         stats = loaded.get("_running_stats")
         if stats is not None:
             loaded["_running_stats"] = RunningStats(*stats)
-        if (place := loaded.pop("_place", None)) is not None:
+        if isinstance(place := loaded.get("_template"), tuple):
             template = loaded["_template"] = empty_array_at(*place)
             for name in _LEARNED_ARRAYS & loaded.keys():
                 if loaded[name] is not None:

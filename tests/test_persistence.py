@@ -240,9 +240,9 @@ def test_a_file_that_names_what_is_not_there(place):
     """No module but those of arrays is imported, whatever a file names."""
     bn = learned_from_tensors()
     state = bn.__getstate__()
-    assert state["_place"] == ("torch", "cpu")
+    assert state["_template"] == ("torch", "cpu")
     loaded = BatchNorm1dTransformer()
-    loaded.__setstate__(state | {"_place": place})
+    loaded.__setstate__(state | {"_template": place})
     assert "antigravity" not in sys.modules
     assert type(loaded.running_mean_) is type(loaded.weight_) is np.ndarray
     assert_array_equal(loaded.transform(X), bn.transform(X))
