@@ -23,7 +23,6 @@ from sklearn.utils import estimator_checks
 from sk_batchnorm import BatchNorm1dTransformer
 from sk_batchnorm._compat import largest_float, namespace_of, to_numpy
 from sk_batchnorm._moments import batch_moments, moments
-from sk_batchnorm.torch import from_torch
 
 # conftest.py sets it, as SciPy reads it once, when it is imported.
 if os.environ.get("SCIPY_ARRAY_API") != "1":
@@ -520,6 +519,8 @@ def test_statistics_on_the_host_go_with_arrays_of_all_namespaces(
 
 def test_a_layer_of_pytorch_transforms_tensors_and_arrays():
     torch = pytest.importorskip("torch")
+    from sk_batchnorm.torch import from_torch
+
     layer = torch.nn.BatchNorm1d(3, dtype=torch.float64)
     tensor = torch.tensor(X)
     layer(tensor)
