@@ -187,7 +187,9 @@ _NAMESPACES: dict[type, Any] = {}
 
 def is_float_array(X: Any) -> bool:
     """Whether X is float32 or float64 in another namespace, and is to stay there."""
-    if not (get_config()["array_api_dispatch"] and hasattr(X, "__dlpack__")):
+    if isinstance(X, np.ndarray) or not hasattr(X, "__dlpack__"):
+        return False
+    if not get_config()["array_api_dispatch"]:
         return False
     xp, _ = namespace_of(X)
     return type(X) in _NAMESPACES and X.dtype in (xp.float32, xp.float64)

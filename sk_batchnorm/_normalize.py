@@ -154,12 +154,12 @@ def _normalize_namespace(
     centres = rows[1 : 1 + n_parts] if centre is not None else []
     offsets = rows[1 + len(centres) :]
 
-    Y = xp.astype(X, dtype)
+    Y = xp.astype(X, dtype)  # a copy, to be written to
     for row in centres:
-        Y = Y - row
-    Y = Y * rows[0]
+        Y -= row
+    Y *= rows[0]
     for row in reversed(offsets):
-        Y = Y + row
+        Y += row
     if is_floating and xp.finfo(X.dtype).bits <= 32:
         Y = xp.astype(Y, xp.float32)
     return Y

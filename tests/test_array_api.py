@@ -477,6 +477,14 @@ def test_bad_arrays_change_nothing(xp, method):
         assert bits(bn) == before
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "transform"])
+def test_masked_arrays_are_refused_under_dispatch_too(method):
+    bn = BatchNorm1dTransformer().fit(X)
+    with config_context(array_api_dispatch=True):
+        with pytest.raises(ValueError, match="Fill the masked values"):
+            getattr(bn, method)(np.ma.masked_greater(X, 300.0))
+
+
 @pytest.mark.parametrize("method", ["partial_fit", "transform", "inverse_transform"])
 def test_arrays_from_elsewhere(xp, method):
     message = rf"BatchNorm1dTransformer\.{method}\(\) must use the same namespace"
