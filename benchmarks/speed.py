@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
-from sklearn.preprocessing import StandardScaler
+from sklearn import config_context
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from sk_batchnorm import BatchNorm1dTransformer
 
@@ -265,6 +266,33 @@ for _features, _goal in ((20, 2.5), (100, 1.0)):
         return lambda: bn.partial_fit(X).transform(X), peers
 
     CASES[f"a row, partial_fit and transform, {_features} features"] = _one_row
+
+
+for _method in ("partial_fit", "transform"):
+
+    def _tensor(method: str = _method) -> Any:
+        bn, scaler = BatchNorm1dTransformer(), MinMaxScaler()
+        peers: dict[str, tuple[Call, float | None]] = {}
+        torch = torch_on(1)
+        if torch is None:
+            return lambda: None, peers
+        X = torch.from_numpy(numbers((64, 20), "f4"))
+
+        def on_tensors(estimator: Any) -> Call:
+            call = getattr(estimator, method)
+
+            def dispatched() -> None:
+                with config_context(array_api_dispatch=True):
+                    call(X)
+
+            with config_context(array_api_dispatch=True):
+                estimator.fit(X)
+            return dispatched
+
+        peers["MinMaxScaler"] = (on_tensors(scaler), 1.0)
+        return on_tensors(bn), peers
+
+    CASES[f"{_method}, tensor of 64 × 20 float32"] = _tensor
 
 
 @case("partial_fit, CSR 100 000 × 10 000, density 0.001")

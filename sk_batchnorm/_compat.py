@@ -10,6 +10,7 @@ newest supported version.
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -52,12 +53,15 @@ __all__ = [
     "check_arguments",
     "check_parameters",
     "check_steps",
+    "empty_array_at",
     "feature_names_of",
     "from_numpy",
+    "is_float_array",
     "largest_float",
     "metadata_for_step",
     "namespace_of",
     "output_container",
+    "place_of",
     "print_elapsed_time",
     "to_numpy",
     "with_callbacks",
@@ -166,32 +170,93 @@ def namespace_of(array: Any) -> tuple[Any, Any]:
     Also where the configuration, by now, does not ask for the array API: what was
     learned under it stays where it is.
     """
+    kind = type(array)
+    if kind in _NAMESPACES:
+        return _NAMESPACES[kind], getattr(array, "device", None)
     with config_context(array_api_dispatch=True):
-        xp, _, device = get_namespace_and_device(array)
+        xp, is_array, device = get_namespace_and_device(array)
+    if is_array:
+        _NAMESPACES[kind] = xp
     return xp, device
+
+
+# Namespaces of types of arrays, which take scikit-learn longer to find than all of the
+# arithmetic on a small mini-batch.
+_NAMESPACES: dict[type, Any] = {}
+
+
+def is_float_array(X: Any) -> bool:
+    """Whether X is float32 or float64 in another namespace, and is to stay there."""
+    if isinstance(X, np.ndarray) or not hasattr(X, "__dlpack__"):
+        return False
+    if not get_config()["array_api_dispatch"]:
+        return False
+    xp, _ = namespace_of(X)
+    return type(X) in _NAMESPACES and X.dtype in (xp.float32, xp.float64)
 
 
 def largest_float(xp: Any, device: Any) -> Any:
     """float64, or float32 on a device that has no float64."""
-    return _max_precision_float_dtype(xp, device)
+    place = xp.__name__, str(device)  # devices of CuPy can't be hashed
+    if place not in _LARGEST_FLOATS:
+        _LARGEST_FLOATS[place] = _max_precision_float_dtype(xp, device)
+    return _LARGEST_FLOATS[place]
+
+
+# Asked once, as array-api-compat keeps each object that it is asked by, for ever.
+_LARGEST_FLOATS: dict[tuple[str, str], Any] = {}
 
 
 def from_numpy(values: NDArray[Any], xp: Any, device: Any, dtype: Any = None) -> Any:
     """Copy an array of NumPy to a namespace and a device."""
-    return xp.asarray(values.copy(), dtype=dtype, device=device)
+    # Made float32 here, as the device may not have the dtype that it comes in.
+    to = np.float32 if dtype is not None and dtype == xp.float32 else values.dtype
+    return xp.asarray(values.astype(to), dtype=dtype, device=device)
+
+
+def place_of(array: Any) -> tuple[str, str]:
+    """Names of an array's library and of its device, for a file."""
+    return type(array).__module__.partition(".")[0], str(array.device)
+
+
+def empty_array_at(library: str, device: str) -> Any:
+    """An empty array of what :func:`place_of` has named, or NumPy's where it is not.
+
+    The library, the device or ``SCIPY_ARRAY_API=1`` may be missing where a file is
+    read.
+    """
+    if library not in _LIBRARIES:
+        return np.empty(0)
+    try:
+        array = import_module(library).empty(0)
+        xp, default = namespace_of(array)
+        there: Any = device
+        if library != "torch":  # which takes names, and uses a device to list it
+            devices = xp.__array_namespace_info__().devices()
+            there = next((each for each in devices if str(each) == device), default)
+            if str(there) != device:
+                return np.empty(0)
+        return xp.empty(0, dtype=largest_float(xp, there), device=there)
+    except Exception:  # each library has its own for a device that is not there
+        return np.empty(0)
+
+
+# The namespaces that scikit-learn supports. To load a file imports no other module,
+# whatever the file names.
+_LIBRARIES = ("array_api_strict", "cupy", "dpnp", "torch")
 
 
 def to_numpy(values: Any) -> Any:
     """Copy an array of another namespace to NumPy; all else is left as it is."""
     if isinstance(values, np.ndarray) or not hasattr(values, "__dlpack__"):
         return values
+    if getattr(values, "requires_grad", False):
+        values = values.detach()  # no gradient flows through NumPy
     try:
         xp, _ = namespace_of(values)
     except (ImportError, RuntimeError):
         # Not supported by this SciPy, or SCIPY_ARRAY_API is not set.
         return np.asarray(values)
-    if getattr(values, "requires_grad", False):
-        values = values.detach()  # no gradient flows through NumPy
     return _convert_to_numpy(values, xp)
 
 

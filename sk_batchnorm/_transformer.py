@@ -29,11 +29,14 @@ from sk_batchnorm._compat import (
     StrOptions,
     callbacks_of,
     check_parameters,
+    empty_array_at,
     feature_names_of,
     from_numpy,
+    is_float_array,
     largest_float,
     namespace_of,
     output_container,
+    place_of,
     to_numpy,
     with_callbacks,
 )
@@ -926,6 +929,12 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         state = dict(super().__getstate__())
         # What backward would need is a mini-batch of data, not something learned.
         state.pop("_forward", None)
+        # So that a file can be read without the library of the arrays, and by skops.
+        for name in _ARRAYS & state.keys():
+            state[name] = to_numpy(state[name])
+        template = state.get("_template")
+        if template is not None and not isinstance(template, np.ndarray):
+            state["_template"] = place_of(template)
         # Arrays instead of a class of ours, which skops would have to be told to
         # trust, and which pickles would tie to its place.
         stats = state.get("_running_stats")
@@ -938,7 +947,19 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         stats = loaded.get("_running_stats")
         if stats is not None:
             loaded["_running_stats"] = RunningStats(*stats)
+        if isinstance(place := loaded.get("_template"), tuple):
+            template = loaded["_template"] = empty_array_at(*place)
+            for name in _LEARNED_ARRAYS & loaded.keys():
+                if loaded[name] is not None:
+                    loaded[name] = _placed_like(template, loaded[name])
         self.__dict__ = loaded
+
+    def __copy__(self) -> Self:
+        # Unlike a pickle, it leaves arrays of other namespaces where they are.
+        copied = type(self).__new__(type(self))
+        copied.__dict__ = vars(self).copy()
+        copied.__dict__.pop("_forward", None)
+        return copied
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_running_stats" in vars(self)
@@ -1009,40 +1030,41 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         return X
 
     def _check_namespace(self, X: Any, method: str) -> None:
-        """Refuse arrays that are elsewhere than what was learned."""
-        if not get_config()["array_api_dispatch"]:
+        """Refuse arrays that are elsewhere than the statistics.
+
+        Those that are NumPy's are sent to wherever X is. scikit-learn's checks allow
+        that of no others.
+        """
+        on_host = isinstance(self._template, np.ndarray)
+        if on_host or not get_config()["array_api_dispatch"]:
             return
-        # Sparse matrices have no namespace; they go with NumPy.
-        wanted, given = namespace_of(self._template), namespace_of(_template(X))
+        wanted, given = namespace_of(self._template), namespace_of(X)
         if wanted != given:
             raise ValueError(
                 f"Inputs passed to {type(self).__name__}.{method}() must use the same "
                 "namespace and the same device as those that it has learned from: "
                 f"{wanted[0].__name__} on {wanted[1]}; got {given[0].__name__} on "
-                f"{given[1]}."
+                f"{given[1]}. One whose statistics are NumPy arrays takes arrays from "
+                "anywhere: sklearn.base.clone(bn).load_state_dict(bn.state_dict())."
             )
 
     def _placed(self, values: NDArray[Any]) -> Any:
         """``values`` in the namespace and on the device of what was learned from."""
-        if isinstance(self._template, np.ndarray):
-            return values
-        xp, device = namespace_of(self._template)
-        is_float = values.dtype.kind == "f"
-        return from_numpy(
-            values, xp, device, self._template.dtype if is_float else None
-        )
+        return _placed_like(self._template, values)
 
     def _is_plain(self, X: Any) -> bool:
         """Whether X is what a stream repeats, with nothing left to check.
 
-        A NumPy array of two dimensions, of the width learned from, in which
+        An array of two dimensions, of the width learned from, in which
         scikit-learn's way through the checks would change nothing.
         """
+        if type(X) is np.ndarray:
+            is_float = X.dtype.char in "fd" and X.dtype.isnative
+        else:
+            is_float = is_float_array(X)
         return (
-            type(X) is np.ndarray
+            is_float
             and X.ndim == 2
-            and X.dtype.char in "fd"
-            and X.dtype.isnative
             and X.shape[0] > 0
             and X.shape[1] == self.n_features_in_
             and not hasattr(self, "feature_names_in_")
@@ -1367,6 +1389,20 @@ _BIAS_ON_SPARSE = (
     "A bias_ other than 0 would make sparse X dense: pass `affine=False` or a "
     "`bias_init` of 0, or densify X."
 )
+
+
+# Attributes that may be arrays of another namespace.
+_LEARNED_ARRAYS = {"weight_", "bias_", "weight_grad_", "bias_grad_"}
+_ARRAYS = _LEARNED_ARRAYS | {"weight_init", "bias_init"}
+
+
+def _placed_like(template: Any, values: NDArray[Any]) -> Any:
+    """``values`` in the namespace and on the device of a template."""
+    if isinstance(template, np.ndarray):
+        return values
+    xp, device = namespace_of(template)
+    is_float = values.dtype.kind == "f"
+    return from_numpy(values, xp, device, template.dtype if is_float else None)
 
 
 def _template(X: Any) -> Any:

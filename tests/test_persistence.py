@@ -3,6 +3,7 @@
 import copy
 import importlib
 import json
+import os
 import pickle
 import pickletools
 import runpy
@@ -14,6 +15,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from numpy.testing import assert_array_equal
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -176,6 +178,74 @@ def test_cloudpickle_carries_a_subclass_that_the_reader_does_not_have(tmp_path):
     loaded = cloudpickle.loads((tmp_path / "file").read_bytes())
     bn = BatchNorm1dTransformer().fit([[0.0], [2.0], [7.0]])
     assert_array_equal(loaded.transform([[5.0]]), 2 * bn.transform([[5.0]]))
+
+
+# Arrays of other namespaces
+
+
+def learned_from_tensors():
+    torch = pytest.importorskip("torch")
+    if os.environ.get("SCIPY_ARRAY_API") != "1":
+        pytest.skip("needs SCIPY_ARRAY_API=1")
+    with sklearn.config_context(array_api_dispatch=True):
+        bn = BatchNorm1dTransformer(weight_init=torch.tensor([1.0, 2.0, 3.0]))
+        bn.fit(torch.tensor(X)).partial_fit(torch.tensor(X))
+    bn.forward(X)
+    bn.backward(X)  # gradients, too
+    return bn
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_what_learned_from_tensors_comes_back_with_them(library, tmp_path):
+    pytest.importorskip(library.partition(".")[0])
+    bn = learned_from_tensors()
+    save(library, bn, tmp_path / "file")
+    loaded = load(library, tmp_path / "file")
+    for name in ("running_mean_", "weight_", "bias_", "weight_grad_", "bias_grad_"):
+        value, expected = getattr(loaded, name), getattr(bn, name)
+        assert type(value) is type(expected)
+        assert_array_equal(value, expected)
+        assert value.device == expected.device
+    with sklearn.config_context(array_api_dispatch=True):
+        tensor = bn.running_mean_[None, :] + 1.0
+        assert_array_equal(loaded.transform(tensor), bn.transform(tensor))
+
+
+def test_what_learned_from_tensors_is_read_without_their_library(tmp_path):
+    bn = learned_from_tensors()
+    path = tmp_path / "file"
+    path.write_bytes(pickle.dumps(bn))
+    assert b"torch\n" not in pickle.dumps(bn, 0).replace(b"Vtorch\n", b"")  # its name
+    code = (
+        "import pickle, sys, numpy as np\n"
+        "class Missing:\n"
+        "    def find_spec(name, path, target=None):\n"
+        "        if name == 'torch':\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Missing)\n"
+        "bn = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "for name in ('running_mean_', 'weight_', 'weight_grad_', 'weight_init'):\n"
+        "    assert type(getattr(bn, name)) is np.ndarray, name\n"
+        "assert 'torch' not in sys.modules\n"
+        "print(bn.transform(np.eye(3)).tobytes().hex())\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, path], check=True, capture_output=True, text=True
+    )
+    assert result.stdout.strip() == bn.transform(np.eye(3)).tobytes().hex()
+
+
+@pytest.mark.parametrize("place", [("torch", "cuda:99"), ("antigravity", "cpu")])
+def test_a_file_that_names_what_is_not_there(place):
+    """No module but those of arrays is imported, whatever a file names."""
+    bn = learned_from_tensors()
+    state = bn.__getstate__()
+    assert state["_template"] == ("torch", "cpu")
+    loaded = BatchNorm1dTransformer()
+    loaded.__setstate__(state | {"_template": place})
+    assert "antigravity" not in sys.modules
+    assert type(loaded.running_mean_) is type(loaded.weight_) is np.ndarray
+    assert_array_equal(loaded.transform(X), bn.transform(X))
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
