@@ -52,8 +52,8 @@ try:
     from skl2onnx._parse import _parse_sklearn
     from skl2onnx._supported_operators import sklearn_operator_name_map
     from skl2onnx.algebra import onnx_ops as ops
+    from skl2onnx.common._apply_operation import apply_identity
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
-    from skl2onnx.operator_converters.pipelines import convert_pipeline
 except ImportError as error:
     raise ImportError(
         'sk_batchnorm.onnx needs skl2onnx: pip install "sk-batchnorm[onnx]".'
@@ -75,7 +75,8 @@ def _parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> A
     check_is_fitted(model)
     double = any(isinstance(each.type, DoubleTensorType) for each in inputs)
     kind = DoubleTensorType if double else FloatTensorType
-    operator = scope.declare_local_operator(_ALIAS, model)
+    # Not always ours: a user may have registered another converter for a subclass.
+    operator = scope.declare_local_operator(get_model_alias(type(model)), model)
     operator.inputs = inputs
     operator.outputs.append(scope.declare_local_variable("variable", kind()))
     return operator.outputs
@@ -280,7 +281,8 @@ def _calculate_shape_of_frozen(operator: Any) -> None:
 def _convert_frozen(scope: Any, operator: Any, container: Any) -> None:
     """Convert the estimator inside, where a converter, not a parser, came upon it.
 
-    Such as those of a voting or of a calibrated classifier.
+    Such as those of a voting or of a calibrated classifier, as skl2onnx's converter of
+    GridSearchCV does.
     """
     inner = operator.raw_operator.estimator
     options = {
@@ -288,19 +290,23 @@ def _convert_frozen(scope: Any, operator: Any, container: Any) -> None:
         for name, value in container.get_options(operator.raw_operator).items()
         if container.has_options(inner, name)
     }
+    if not hasattr(inner, "decision_function"):
+        options.pop("raw_scores", None)
     for each in (scope, container):
         each.add_options(id(inner), options)
-    operator.raw_operator = Pipeline([("estimator", inner)])
-    convert_pipeline(scope, operator, container)
+    inside = scope.declare_local_operator(get_model_alias(type(inner)), inner)
+    inside.inputs = operator.inputs
+    for each in operator.outputs:
+        output = scope.declare_local_variable(each.onnx_name, type=each.type)
+        inside.outputs.append(output)
+        apply_identity(scope, output.full_name, each.full_name, container)
 
 
 # Subclasses. skl2onnx looks up the very type of an estimator.
 
 
 def _register_transformer(kind: type) -> None:
-    update_registered_converter(
-        kind, _ALIAS, _calculate_shape, _convert, parser=_parse
-    )
+    update_registered_converter(kind, _ALIAS, _calculate_shape, _convert, parser=_parse)
 
 
 def _register_pipeline(kind: type) -> None:
@@ -311,11 +317,11 @@ def _register_pipeline(kind: type) -> None:
 def _register_with_subclasses(kind: Any, register: Callable[[type], None]) -> None:
     """Register a class, its subclasses, and those that are defined later."""
 
-    def __init_subclass__(subclass: type, **kwargs: Any) -> None:
+    def init_subclass(subclass: Any, /, **kwargs: Any) -> None:
         super(kind, subclass).__init_subclass__(**kwargs)
         register(subclass)
 
-    kind.__init_subclass__ = classmethod(__init_subclass__)
+    kind.__init_subclass__ = classmethod(init_subclass)
     kinds = [kind]
     for each in kinds:
         register(each)
