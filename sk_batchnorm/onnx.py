@@ -30,22 +30,29 @@ array([[-1.  , -0.71],
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from numbers import Integral
 from typing import Any
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
 from sk_batchnorm._normalize import ROUNDING, output_dtype
 from sk_batchnorm._running_stats import RunningStats
 from sk_batchnorm._transformer import BatchNorm1dTransformer
+from sk_batchnorm.pipeline import StreamingPipeline
 
 try:
     from onnx.helper import np_dtype_to_tensor_dtype, tensor_dtype_to_np_dtype
-    from skl2onnx import update_registered_converter
+    from skl2onnx import get_model_alias, update_registered_converter
+    from skl2onnx._parse import _parse_sklearn
+    from skl2onnx._supported_operators import sklearn_operator_name_map
     from skl2onnx.algebra import onnx_ops as ops
+    from skl2onnx.common._apply_operation import apply_identity
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 except ImportError as error:
     raise ImportError(
@@ -55,6 +62,7 @@ except ImportError as error:
 __all__: list[str] = []
 
 _ALIAS = "SkBatchnormBatchNorm1dTransformer"
+_FROZEN_ALIAS = "SkBatchnormFrozenEstimator"
 
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -67,7 +75,8 @@ def _parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> A
     check_is_fitted(model)
     double = any(isinstance(each.type, DoubleTensorType) for each in inputs)
     kind = DoubleTensorType if double else FloatTensorType
-    operator = scope.declare_local_operator(_ALIAS, model)
+    # Not always ours: a user may have registered another converter for a subclass.
+    operator = scope.declare_local_operator(get_model_alias(type(model)), model)
     operator.inputs = inputs
     operator.outputs.append(scope.declare_local_variable("variable", kind()))
     return operator.outputs
@@ -101,6 +110,7 @@ def _calculate_shape(operator: Any) -> None:
 def _convert(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes that compute what ``transform`` does."""
     model, opset = operator.raw_operator, container.target_opset
+    _check_transform_is_ours(type(model))
     _, stats, weight, bias = model._with_state(lambda: None)
     n_features = model.n_features_in_
     weight = np.ones(n_features) if weight is None else weight
@@ -236,6 +246,101 @@ def _dtype(variable: Any) -> np.dtype[Any]:
     return np.dtype(tensor_dtype_to_np_dtype(code))
 
 
+def _check_transform_is_ours(kind: type) -> None:
+    definer = next(each for each in kind.__mro__ if "transform" in vars(each))
+    if definer.__module__.partition(".")[0] != __package__:
+        raise NotImplementedError(
+            f"{kind.__name__} has a transform of its own ({definer.__qualname__}."
+            "transform), which is not that of BatchNorm1dTransformer: register a "
+            "converter for it, skl2onnx.update_registered_converter."
+        )
+
+
+# FrozenEstimator: as if the estimator in it stood there.
+
+
+def _parse_frozen(
+    scope: Any, model: FrozenEstimator, inputs: Any, custom_parsers: Any = None
+) -> Any:
+    """Parse the estimator inside, with the options of both; its own come first."""
+    inner, given = model.estimator, scope.options or {}
+    options = {
+        **scope.get_options(model),
+        **given.get(type(inner), {}),
+        **given.get(id(inner), {}),
+    }
+    if options:
+        scope.add_options(id(inner), options)
+    return _parse_sklearn(scope, inner, inputs, custom_parsers=custom_parsers)
+
+
+def _calculate_shape_of_frozen(operator: Any) -> None:
+    """Leave the types to the estimator inside."""
+
+
+def _convert_frozen(scope: Any, operator: Any, container: Any) -> None:
+    """Convert the estimator inside, where a converter, not a parser, came upon it.
+
+    Such as those of a voting or of a calibrated classifier, as skl2onnx's converter of
+    GridSearchCV does.
+    """
+    inner = operator.raw_operator.estimator
+    options = {
+        name: value
+        for name, value in container.get_options(operator.raw_operator).items()
+        if container.has_options(inner, name)
+    }
+    if not hasattr(inner, "decision_function"):
+        options.pop("raw_scores", None)
+    for each in (scope, container):
+        each.add_options(id(inner), options)
+    inside = scope.declare_local_operator(get_model_alias(type(inner)), inner)
+    inside.inputs = operator.inputs
+    for each in operator.outputs:
+        output = scope.declare_local_variable(each.onnx_name, type=each.type)
+        inside.outputs.append(output)
+        apply_identity(scope, output.full_name, each.full_name, container)
+
+
+# Subclasses. skl2onnx looks up the very type of an estimator.
+
+
+def _register_transformer(kind: type) -> None:
+    update_registered_converter(kind, _ALIAS, _calculate_shape, _convert, parser=_parse)
+
+
+def _register_pipeline(kind: type) -> None:
+    # Its alias alone: the converter, the parser and the options are Pipeline's.
+    sklearn_operator_name_map[kind] = get_model_alias(Pipeline)
+
+
+def _register_with_subclasses(kind: Any, register: Callable[[type], None]) -> None:
+    """Register a class, its subclasses, and those that are defined later."""
+
+    def init_subclass(subclass: Any, /, **kwargs: Any) -> None:
+        super(kind, subclass).__init_subclass__(**kwargs)
+        register(subclass)
+
+    kind.__init_subclass__ = classmethod(init_subclass)
+    kinds = [kind]
+    for each in kinds:
+        register(each)
+        kinds += each.__subclasses__()
+
+
+_register_with_subclasses(BatchNorm1dTransformer, _register_transformer)
+_register_with_subclasses(StreamingPipeline, _register_pipeline)
 update_registered_converter(
-    BatchNorm1dTransformer, _ALIAS, _calculate_shape, _convert, parser=_parse
+    FrozenEstimator,
+    _FROZEN_ALIAS,
+    _calculate_shape_of_frozen,
+    _convert_frozen,
+    parser=_parse_frozen,
+    # Those of a Pipeline.
+    options={
+        "zipmap": [True, False, "columns"],
+        "nocl": [True, False],
+        "output_class_labels": [False, True],
+        "raw_scores": [True, False],
+    },
 )

@@ -12,16 +12,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.decomposition import PCA
+from sklearn.ensemble import (
+    BaggingClassifier,
+    BaggingRegressor,
+    RandomForestClassifier,
+    StackingClassifier,
+    StackingRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline, make_union
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import MinMaxScaler
+from sklearn.svm import LinearSVC
 
 from sk_batchnorm import BatchNorm1dTransformer
 from sk_batchnorm._compat import InvalidParameterError
+from sk_batchnorm.pipeline import StreamingPipeline
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -314,6 +330,332 @@ def test_classifier_behind():
     for label, probability in outputs(graph, X):
         assert_array_equal(label, found.predict(X))
         assert_allclose(probability, found.predict_proba(X), rtol=1e-5, atol=1e-5)
+
+
+# StreamingPipeline, wherever a Pipeline may stand
+
+
+class SubclassedPipeline(StreamingPipeline):
+    """A class of a user's."""
+
+
+def streaming(make):
+    """Make a pipeline of the steps by one class or another."""
+    return lambda kind: make(lambda *steps: kind(make_pipeline(*steps).steps))
+
+
+def hinge():
+    return SGDClassifier(random_state=0)
+
+
+BN, LR = BatchNorm1dTransformer, LogisticRegression
+SOFT = {"voting": "soft", "flatten_transform": False}
+CLASSIFIERS = {
+    "alone": lambda pipe: pipe(BN(), LR()),
+    "nested": lambda pipe: pipe(pipe(BN()), pipe(LR())),
+    "behind": lambda pipe: make_pipeline(MinMaxScaler(), pipe(BN(), LR())),
+    "columns": lambda pipe: make_pipeline(
+        make_column_transformer(
+            (pipe(BN(), MinMaxScaler()), [2, 0]), (pipe(BN()), [1])
+        ),
+        LR(),
+    ),
+    "union": lambda pipe: make_pipeline(make_union(pipe(BN()), BN()), LR()),
+    "one against the rest": lambda pipe: OneVsRestClassifier(pipe(BN(), LR())),
+    "by distance": lambda pipe: OneVsRestClassifier(pipe(BN(), hinge())),
+    "one against one": lambda pipe: OneVsOneClassifier(pipe(BN(), LR())),
+    "search": lambda pipe: GridSearchCV(pipe(BN(), LR()), {}, cv=2),
+    "of a search": lambda pipe: pipe(BN(), GridSearchCV(LR(), {}, cv=2)),
+    "stacking": lambda pipe: StackingClassifier(
+        [("a", pipe(BN(), LR())), ("b", LR())], cv=2
+    ),
+    "last of stacking": lambda pipe: StackingClassifier(
+        [("a", LR())],
+        final_estimator=pipe(BN(), LR()),
+        cv=2,
+    ),
+    "soft voting": lambda pipe: VotingClassifier(
+        [("a", pipe(BN(), LR())), ("b", LR())],
+        voting="soft",
+        flatten_transform=False,
+    ),
+    "hard voting": lambda pipe: VotingClassifier(
+        [("a", pipe(BN(), LR())), ("b", LR())],
+        flatten_transform=False,
+    ),
+    "bagging": lambda pipe: BaggingClassifier(
+        pipe(BN(), LR()), n_estimators=2, random_state=0
+    ),
+    # By the distance alone: skl2onnx takes a Pipeline's probabilities for it.
+    "calibrated": lambda pipe: CalibratedClassifierCV(pipe(BN(), hinge()), cv=2),
+}
+REGRESSORS = {
+    "alone": lambda pipe: pipe(BN(), Ridge()),
+    "search": lambda pipe: GridSearchCV(pipe(BN(), Ridge()), {}, cv=2),
+    "stacking": lambda pipe: StackingRegressor([("a", pipe(BN(), Ridge()))], cv=2),
+    "voting": lambda pipe: VotingRegressor([("a", pipe(BN(), Ridge()))]),
+    "bagging": lambda pipe: BaggingRegressor(
+        pipe(BN(), Ridge()), n_estimators=2, random_state=0
+    ),
+    "outputs": lambda pipe: MultiOutputRegressor(pipe(BN(), Ridge())),
+}
+# By whose class an option is given: of the model, or of the classifier in the end.
+OPTIONS = {
+    "none": lambda model: None,
+    "by id": lambda model: {id(model): {"zipmap": False}},
+    "by class": lambda model: {type(model): {"zipmap": False}},
+    "for all": lambda model: {"zipmap": False},
+    "of the last step": lambda model: {LR: {"zipmap": False}},
+    "columns": lambda model: {id(model): {"zipmap": "columns"}},
+}
+
+
+def rows(n_classes=2):
+    X = np.random.default_rng(0).normal(3.0, 2.0, (60, 4)).astype(np.float32)
+    return X, np.digitize(X[:, 0] + X[:, 1], [6.0, 8.0][: n_classes - 1])
+
+
+def run_model(model, X, options=None):
+    # Unchecked: shapes that skl2onnx infers by itself are at times off.
+    graph = skl2onnx.to_onnx(model, X, options=options)
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    names = [each.name for each in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"X": X}), strict=True))
+
+
+def assert_equal_outputs(actual, expected):
+    """To the bit, and of the same form."""
+    assert list(actual) == list(expected)
+    for name, values in expected.items():
+        assert type(actual[name]) is type(values)
+        assert_array_equal(actual[name], values)
+
+
+@pytest.mark.parametrize("kind", [StreamingPipeline, SubclassedPipeline])
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("place", CLASSIFIERS)
+def test_streaming_pipeline_is_a_pipeline(place, n_classes, options, kind):
+    X, y = rows(n_classes)
+    models = [
+        streaming(CLASSIFIERS[place])(each).fit(X, y) for each in (Pipeline, kind)
+    ]
+    try:
+        expected = run_model(models[0], X, OPTIONS[options](models[0]))
+    except (NameError, RuntimeError, onnx.checker.ValidationError) as error:
+        with pytest.raises(type(error)):
+            run_model(models[1], X, OPTIONS[options](models[1]))
+        return
+    assert_equal_outputs(run_model(models[1], X, OPTIONS[options](models[1])), expected)
+
+
+@pytest.mark.parametrize("place", CLASSIFIERS)
+def test_streaming_pipeline_predicts(place):
+    X, y = rows(3)
+    model = streaming(CLASSIFIERS[place])(StreamingPipeline).fit(X, y)
+    label, *_ = run_model(model, X).values()
+    assert_array_equal(label.ravel(), model.predict(X))
+
+
+@pytest.mark.parametrize("place", REGRESSORS)
+def test_streaming_pipeline_regresses(place):
+    X, _ = rows()
+    y = X @ [1.0, 2.0, 3.0, 4.0]
+    model = streaming(REGRESSORS[place])(StreamingPipeline)
+    model.fit(X, y[:, None] if place == "outputs" else y)
+    (output,) = run_model(model, X).values()
+    assert_allclose(output.ravel(), model.predict(X).ravel(), rtol=1e-5, atol=1e-5)
+
+
+def test_streaming_pipeline_without_options():
+    X, y = rows()
+    pipe = StreamingPipeline([("bn", BN()), ("sgd", SGDClassifier(loss="log_loss"))])
+    for half in (slice(30), slice(30, 60)):
+        pipe.partial_fit(X[half], y[half], classes=[0, 1])
+    outputs = run_model(pipe, X)
+    assert_array_equal(outputs["output_label"], pipe.predict(X))
+    actual = [[each[0], each[1]] for each in outputs["output_probability"]]
+    assert_allclose(actual, pipe.predict_proba(X), rtol=1e-5, atol=1e-5)
+
+
+# FrozenEstimator: as if what is in it stood there.
+
+
+X, _ = rows()
+FROZEN_PLACES = {
+    "alone": lambda model: model,
+    "twice": FrozenEstimator,
+    "behind": lambda model: make_pipeline(FrozenEstimator(BN().fit(X)), model),
+    "in a StreamingPipeline": lambda model: StreamingPipeline([("model", model)]),
+    "stacking": lambda model: StackingClassifier([("a", model)], cv="prefit"),
+    "soft voting": lambda model: VotingClassifier([("a", model)], **SOFT),
+    "bagging": lambda model: BaggingClassifier(model, n_estimators=2),
+}
+FROZEN = {
+    "logistic": LR,
+    "forest": lambda: RandomForestClassifier(2, random_state=0),
+    "pipeline": lambda: make_pipeline(BN(), LR()),
+    "streaming": lambda: StreamingPipeline([("bn", BN()), ("sgd", LR())]),
+    "search": lambda: GridSearchCV(LR(), {}, cv=2),
+}
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("place", FROZEN_PLACES)
+@pytest.mark.parametrize("inside", FROZEN)
+def test_frozen_predicts(inside, place, n_classes):
+    X, y = rows(n_classes)
+    model = FROZEN_PLACES[place](FrozenEstimator(FROZEN[inside]().fit(X, y)))
+    label, probability = run_model(model.fit(X, y), X).values()
+    assert_array_equal(label, model.predict(X))
+    probability = [list(each.values()) for each in probability]
+    assert_allclose(probability, model.predict_proba(X), atol=1e-5)
+
+
+# None of several steps, of which skl2onnx calibrates the probabilities.
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("make", [hinge, LinearSVC, LR, FROZEN["forest"]])
+def test_frozen_is_calibrated(make, n_classes):
+    X, y = rows(n_classes)
+    model = CalibratedClassifierCV(FrozenEstimator(make().fit(X, y))).fit(X, y)
+    label, probability = run_model(model, X).values()
+    assert_array_equal(label, model.predict(X))
+    probability = [list(each.values()) for each in probability]
+    assert_allclose(probability, model.predict_proba(X), atol=1e-5)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("inside", ["logistic", "pipeline", "streaming", "search"])
+def test_frozen_takes_options(inside, options):
+    X, y = rows(3)
+    model = FROZEN[inside]().fit(X, y)
+    frozen = FrozenEstimator(model)
+    expected = run_model(model, X, OPTIONS[options](model))
+    actual = run_model(frozen, X, OPTIONS[options](frozen))
+    assert_equal_outputs(actual, expected)
+    inner = {id(model): {"zipmap": False}}
+    pipe = make_pipeline(FrozenEstimator(BN().fit(X)), frozen)
+    assert list(run_model(pipe, X, inner)) == list(run_model(model, X, inner))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        BN,
+        lambda: make_pipeline(MinMaxScaler(), BN()),
+        lambda: StreamingPipeline([("bn", BN())]),
+        lambda: make_union(BN(), BN(with_mean=False)),
+        lambda: make_column_transformer((BN(), [0, 1, 2, 3])),
+        lambda: FrozenEstimator(BN().fit(X)),
+    ],
+)
+def test_frozen_transforms(make):
+    X, y = rows()
+    frozen = FrozenEstimator(make().fit(X, y))
+    for model in (
+        frozen,
+        StreamingPipeline([("frozen", frozen)]),
+        make_column_transformer((frozen, [0, 1, 2, 3])),
+        make_union(frozen),
+    ):
+        assert_same_transform_of_columns(model.fit(X, y), X)
+
+
+def assert_same_transform_of_columns(model, X):
+    expected = model.transform(X)
+    for (output,) in outputs(to_onnx(model, X), X):
+        assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_frozen_regressor():
+    X, _ = rows()
+    y = X @ [1.0, 2.0, 3.0, 4.0]
+    for inside in (Ridge(), make_pipeline(BN(), Ridge())):
+        frozen = FrozenEstimator(inside.fit(X, y))
+        for model in (
+            frozen,
+            make_pipeline(frozen),
+            VotingRegressor([("a", frozen)]),
+            StackingRegressor([("a", frozen)], cv="prefit"),
+        ):
+            (output,) = run_model(model.fit(X, y), X).values()
+            expected = model.predict(X)
+            assert_allclose(output.ravel(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_frozen_is_not_fitted():
+    with pytest.raises(NotFittedError):
+        to_onnx(FrozenEstimator(BN()), X)
+
+
+# Subclasses
+
+
+class Named(BatchNorm1dTransformer):
+    """Knows another thing, and normalises as its parent does."""
+
+
+class Rectified(BatchNorm1dTransformer):
+    def transform(self, X, copy=None):
+        return np.maximum(super().transform(X, copy), 0)
+
+
+class Mixin:
+    def transform(self, X, copy=None):
+        return super().transform(X, copy) + 1
+
+
+class Mixed(Mixin, BatchNorm1dTransformer):
+    pass
+
+
+def test_subclass():
+    class Later(Named):
+        pass
+
+    X, y = rows()
+    for kind in (Named, Later):
+        graph = assert_same_transform(kind().fit(X), X, "float32")
+        assert node_types(graph) == ["BatchNormalization"]
+        pipe = make_pipeline(kind(), LR()).fit(X, y)
+        label, _ = run_model(pipe, X).values()
+        assert_array_equal(label, pipe.predict(X))
+    integers = np.arange(12).reshape(4, 3)
+    assert_same_transform(Named().fit(integers), integers, "float32")
+
+
+def test_subclass_of_dask():
+    dask = pytest.importorskip("sk_batchnorm.dask")
+    X, _ = rows()
+    bn = dask.DaskBatchNorm1dTransformer().fit(X)
+    assert_same_transform(bn, X, "float32")
+
+
+@pytest.mark.parametrize("kind", [Rectified, Mixed])
+def test_subclass_with_another_transform(kind):
+    X, _ = rows()
+    with pytest.raises(NotImplementedError, match="has a transform of its own"):
+        to_onnx(kind().fit(X), X)
+
+
+def test_subclass_with_a_converter_of_its_own():
+    class Shifted(BatchNorm1dTransformer):
+        def transform(self, X, copy=None):
+            return super().transform(X, copy) + 1
+
+    def convert(scope, operator, container):
+        bn = clone(operator.raw_operator)
+        plain = BatchNorm1dTransformer(**bn.get_params())
+        plain.load_state_dict(operator.raw_operator.state_dict())
+        plain.bias_ = plain.bias_ + 1
+        operator.raw_operator = plain
+        sk_batchnorm.onnx._convert(scope, operator, container)
+
+    skl2onnx.update_registered_converter(
+        Shifted, "Shifted", sk_batchnorm.onnx._calculate_shape, convert
+    )
+    X, _ = rows()
+    assert_same_transform(Shifted().fit(X), X, "float32")
 
 
 @pytest.mark.parametrize("tracking", [True, False])
