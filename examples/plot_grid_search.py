@@ -59,7 +59,6 @@ search = GridSearchCV(
         f"{step}momentum": MOMENTUMS,
     },
     cv=folds,
-    n_jobs=2,
 ).fit(X, y)
 
 # The grid's last parameter varies fastest.
