@@ -858,7 +858,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             Exactly the keys that :meth:`state_dict` has for this `affine`, `bias` and
             `track_running_stats`; without "num_batches_tracked", as PyTorch wrote it
             before version 0.4.1, the count is 0. The values may be anything that NumPy
-            can convert, tensors on the CPU too; they are copied to float64. A mean and
+            can convert, and PyTorch's tensors on the CPU, of any dtype, with a gradient
+            or without; they are copied to float64. A mean and
             a variance may both be NaN where the count is 0: that feature was never
             observed.
 
@@ -1571,9 +1572,13 @@ def _checked_stats(state: Mapping[str, Any], n_features: int) -> RunningStats:
 
 
 def _as_array(state: Mapping[str, Any], key: str) -> NDArray[Any]:
-    refuse_mask(key, state[key], "A state has no missing values.")
+    value = state[key]
+    refuse_mask(key, value, "A state has no missing values.")
     try:
-        values = np.asarray(state[key])
+        if hasattr(value, "detach"):  # a tensor of PyTorch, which has more dtypes
+            value = value.detach()
+            value = value.double() if value.is_floating_point() else value
+        values = np.asarray(value)
     except (OverflowError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{key} can't be made a NumPy array: {error}") from error
     if values.dtype.kind not in "biuf":

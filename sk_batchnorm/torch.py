@@ -5,7 +5,7 @@ Needs PyTorch: ``pip install "sk-batchnorm[torch]"``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 
@@ -17,12 +17,17 @@ from sk_batchnorm._validation import names_in_words
 
 try:
     import torch
+    from torch.nn.utils.prune import BasePruningMethod
+    from torch.nn.utils.weight_norm import WeightNorm
 except ImportError as error:
     raise ImportError(
         'sk_batchnorm.torch needs PyTorch: pip install "sk-batchnorm[torch]".'
     ) from error
 
 __all__ = ["from_torch", "to_torch"]
+
+Layer: TypeAlias = torch.nn.BatchNorm1d | torch.nn.SyncBatchNorm
+LayerT = TypeVar("LayerT", torch.nn.BatchNorm1d, torch.nn.SyncBatchNorm)
 
 
 def from_torch(module: torch.nn.Module) -> BatchNorm1dTransformer:
@@ -31,22 +36,27 @@ def from_torch(module: torch.nn.Module) -> BatchNorm1dTransformer:
     Parameters
     ----------
     module : BatchNorm1d, SyncBatchNorm, or LazyBatchNorm1d that has seen data
-        Of any floating-point dtype, on any device, in either mode.
+        Of any floating-point dtype, on any device, in either mode. Its weight may be
+        parametrized, weight-normed or pruned.
 
     Returns
     -------
     BatchNorm1dTransformer
         Fitted. Its `transform` is the layer in eval mode; its `partial_fit` and its
-        `forward` go on where the training of the layer stopped. If the layer has no
-        bias (``bias=False``, since PyTorch 2.13), neither has the transformer.
+        `forward` go on where the training of the layer stopped. `fit` forgets the
+        running statistics, as everywhere in scikit-learn, but not the affine map:
+        `weight_init` and `bias_init` are the layer's weight and bias. If the layer
+        has no bias (``bias=False``, since PyTorch 2.13), neither has the transformer.
 
     Raises
     ------
     TypeError
-        If module is of another kind.
+        If module is of another kind, or if more happens in it than in these layers:
+        a subclass with a `forward` of its own, a forward hook. If it is compiled or
+        scripted, the message names the way.
     ValueError
-        If module is a LazyBatchNorm1d that has not seen data yet, or if its state
-        contains NaN, infinity or a negative variance.
+        If module is a LazyBatchNorm1d that has not seen data yet, if it is on the
+        meta device, or if its state contains NaN, infinity or a negative variance.
 
     See Also
     --------
@@ -62,43 +72,47 @@ def from_torch(module: torch.nn.Module) -> BatchNorm1dTransformer:
     >>> bn.running_mean_, bn.momentum
     (array([ 1., 10.]), 0.5)
     """
-    if isinstance(module, torch.nn.LazyBatchNorm1d):
-        raise ValueError(
-            "This LazyBatchNorm1d does not know its number of features yet: pass it "
-            "a mini-batch first."
-        )
-    if not isinstance(module, torch.nn.BatchNorm1d | torch.nn.SyncBatchNorm):
-        raise TypeError(
-            "from_torch takes a BatchNorm1d, SyncBatchNorm or LazyBatchNorm1d; got "
-            f"{type(module).__name__}."
-        )
-    bn = BatchNorm1dTransformer(
-        module.num_features,
-        eps=module.eps,
-        momentum=module.momentum,
-        affine=module.weight is not None,
-        bias=module.weight is None or module.bias is not None,
-        # As PyTorch decides in eval mode.
-        track_running_stats=module.running_mean is not None,
-    )
-    state = {
+    layer = _plain_layer(module, "from_torch")
+    values = {
         # float64 holds each number of the other dtypes as it is.
         key: value.detach().to("cpu", torch.float64).numpy()
-        for key, value in module.state_dict().items()
-        if key != "num_batches_tracked"
+        for key, value in _arrays(layer).items()
+        if value is not None
     }
+    bn = BatchNorm1dTransformer(
+        layer.num_features,
+        eps=layer.eps,
+        momentum=layer.momentum,
+        affine=layer.weight is not None,
+        bias=layer.weight is None or layer.bias is not None,
+        # As PyTorch decides in eval mode.
+        track_running_stats=layer.running_mean is not None,
+        weight_init=values.get("weight"),
+        bias_init=values.get("bias"),
+    )
     if bn.track_running_stats:
-        count = module.num_batches_tracked
-        state["num_batches_tracked"] = np.array(0 if count is None else int(count))
-    return bn.load_state_dict(state)
+        count = layer.num_batches_tracked
+        values["num_batches_tracked"] = np.array(0 if count is None else int(count))
+    return bn.load_state_dict(values)
 
 
+@overload
 def to_torch(
     transformer: BatchNorm1dTransformer,
     *,
+    into: None = None,
     dtype: torch.dtype | None = None,
     device: Any = None,
-) -> torch.nn.BatchNorm1d:
+) -> torch.nn.BatchNorm1d: ...
+@overload
+def to_torch(transformer: BatchNorm1dTransformer, *, into: LayerT) -> LayerT: ...
+def to_torch(
+    transformer: BatchNorm1dTransformer,
+    *,
+    into: Layer | None = None,
+    dtype: torch.dtype | None = None,
+    device: Any = None,
+) -> Layer:
     """Make a PyTorch layer of a transformer, with everything that it has learned.
 
     Parameters
@@ -106,31 +120,40 @@ def to_torch(
     transformer : BatchNorm1dTransformer
         Fitted.
 
+    into : BatchNorm1d or SyncBatchNorm, default=None
+        The layer to write to, such as the one that :func:`from_torch` read. Its
+        numbers, `eps` and `momentum` become the transformer's; its class, dtype,
+        device, mode, and the tensors themselves, with their `requires_grad` and the
+        optimizer that holds them, stay. None makes a new layer.
+
     dtype : torch.dtype, default=None
-        dtype of the layer, to which the float64 of the transformer is rounded. None
+        dtype of a new layer, to which the float64 of the transformer is rounded. None
         is ``torch.get_default_dtype()``, float32 unless you changed it.
 
     device : torch.device, str or int, default=None
-        Where the layer goes; None is PyTorch's default device.
+        Where a new layer goes; None is PyTorch's default device.
 
     Returns
     -------
-    torch.nn.BatchNorm1d
-        In training mode, as PyTorch makes its layers: call ``.eval()`` on it for
-        the outputs of `transform`.
+    BatchNorm1d, or SyncBatchNorm if `into` is one
+        `into`, or a new layer in training mode, as PyTorch makes its layers: call
+        ``.eval()`` on it for the outputs of `transform`.
 
     Raises
     ------
     NotFittedError
         If the transformer is not fitted.
     TypeError
-        If transformer is of another kind.
+        If transformer, or `into`, is of another kind. What :func:`from_torch` refuses
+        is refused as `into`, and so is a weight that PyTorch computes from others.
     InvalidParameterError
         If a parameter of the transformer is out of range.
     ValueError
-        If PyTorch lacks a setting of the transformer, so that the layer's outputs
-        would not be the transformer's, now or after more training; or if a number of
-        the state is too large for dtype.
+        If `into` has another number of features, or another set of weight, bias and
+        running statistics; if dtype or device is passed beside it; if PyTorch lacks a
+        setting of the transformer, so that the layer's outputs would not be the
+        transformer's, now or after more training; or if a number of
+        the state is too large for dtype. `into` is then as it was.
 
     See Also
     --------
@@ -147,6 +170,8 @@ def to_torch(
     [[2.0]]
     >>> bn.transform([[7.0]]).tolist()
     [[2.0]]
+    >>> to_torch(bn.partial_fit([[1.0], [3.0]]), into=layer) is layer, layer.training
+    (True, False)
     """
     if not isinstance(transformer, BatchNorm1dTransformer):
         raise TypeError(
@@ -158,33 +183,133 @@ def to_torch(
         raise ValueError(f"A layer needs a floating-point dtype; got {dtype}.")
     state = transformer.state_dict()
     _refuse_what_pytorch_lacks(transformer, state)
-    layer = torch.nn.BatchNorm1d(
-        transformer.n_features_in_,
-        eps=transformer.eps,
-        momentum=transformer.momentum,
-        affine="weight" in state,
-        track_running_stats="running_mean" in state,
-        dtype=dtype,
-        device=device,
-    )
     if "num_batches_tracked" in state:
         # One for all features; it only decides the factor of a cumulative average.
         state["num_batches_tracked"] = state["num_batches_tracked"].max()
-    if "bias" not in state:
-        layer.register_parameter("bias", None)  # the keyword came with PyTorch 2.13
-    layer.load_state_dict({key: torch.as_tensor(state[key]) for key in state})
-    for key, value in layer.state_dict().items():
+    if into is None:
+        layer: Layer = torch.nn.BatchNorm1d(
+            transformer.n_features_in_,
+            affine="weight" in state,
+            track_running_stats="running_mean" in state,
+            dtype=dtype,
+            device=device,
+        )
+        if "bias" not in state:
+            layer.register_parameter("bias", None)  # a keyword since PyTorch 2.13
+    else:
+        if dtype is not None or device is not None:
+            raise ValueError("A layer to write into has its own dtype and device.")
+        layer = _plain_layer(into, "to_torch(into=...)")
+        _check_that_it_fits(layer, state, transformer.n_features_in_)
+    tensors = {
+        key: torch.as_tensor(state[key]).to(value)
+        for key, value in layer.state_dict().items()
+    }
+    _check_rounded(tensors, transformer.eps)
+    with torch.no_grad():
+        for key, value in layer.state_dict().items():
+            value.copy_(tensors[key])
+    layer.eps, layer.momentum = transformer.eps, transformer.momentum
+    return layer
+
+
+def _plain_layer(module: Any, caller: str) -> Layer:
+    """The layer, if nothing happens in it but batch normalisation."""
+    name = type(module).__name__
+    if hasattr(module, "_orig_mod"):
+        raise TypeError(f"{caller} takes no compiled layer: pass its `_orig_mod`.")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise TypeError(
+            f"{caller} takes no scripted layer, which does not tell its parameters. "
+            "Construct what it was scripted from, and load its state: "
+            "BatchNorm1dTransformer(...).load_state_dict(layer.state_dict()) or "
+            "BatchNorm1d(...).load_state_dict(layer.state_dict())."
+        )
+    if isinstance(module, torch.nn.LazyBatchNorm1d):
+        raise ValueError(
+            "This LazyBatchNorm1d does not know its number of features yet: pass it "
+            "a mini-batch first."
+        )
+    if not isinstance(module, Layer):
+        raise TypeError(
+            f"{caller} takes a BatchNorm1d, SyncBatchNorm or LazyBatchNorm1d; got "
+            f"{name}."
+        )
+    plain = (torch.nn.BatchNorm1d.forward, torch.nn.SyncBatchNorm.forward)
+    if type(module).forward not in plain or "forward" in vars(module):
+        raise TypeError(
+            f"This {name} has a forward of its own, which a transformer can't repeat: "
+            f"{caller} takes plain layers."
+        )
+    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+    for hook in hooks:
+        if not isinstance(hook, WeightNorm | BasePruningMethod):
+            raise TypeError(
+                f"This {name} has a forward hook, {hook!r}, which a transformer can't "
+                "repeat. If it does not change the output, remove it before."
+            )
+    if any(value is not None and value.is_meta for value in _arrays(module).values()):
+        raise ValueError(
+            "This layer is on the meta device, where there are no numbers. Load its "
+            "checkpoint first, as in BatchNorm1dTransformer(...).load_state_dict(...)."
+        )
+    if not module.num_features:
+        raise ValueError(
+            "PyTorch leaves num_features of a LazyBatchNorm1d without weight and "
+            "running statistics at 0, even after data. Set it first, as in "
+            "`layer.num_features = 3`."
+        )
+    return module
+
+
+def _arrays(layer: Layer) -> dict[str, torch.Tensor | None]:
+    """What the layer computes with, which a state dict need not hold.
+
+    A parametrized, weight-normed or pruned weight is computed from other parameters.
+    """
+    for hook in layer._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm | BasePruningMethod):
+            hook(layer, None)  # else the weight is that of the last forward pass
+    names = ("weight", "bias", "running_mean", "running_var")
+    return {name: getattr(layer, name) for name in names}
+
+
+def _check_that_it_fits(layer: Layer, state: dict[str, Any], n_features: int) -> None:
+    if layer.num_features != n_features:
+        raise ValueError(
+            f"The layer has {layer.num_features} features, the transformer "
+            f"{n_features}."
+        )
+    computed = [name for name in _arrays(layer) if name not in layer.state_dict()]
+    computed = [name for name in computed if getattr(layer, name) is not None]
+    if computed:
+        raise TypeError(
+            f"The layer computes its {' and '.join(computed)} from other parameters. "
+            "Remove the parametrization, weight norm or pruning first."
+        )
+    # The count may be None, as in checkpoints from before PyTorch 0.4.1.
+    theirs = layer.state_dict().keys() | {"num_batches_tracked"}
+    ours = state.keys() | {"num_batches_tracked"}
+    if theirs != ours:
+        raise ValueError(
+            f"The layer has {sorted(theirs)}, the transformer {sorted(ours)}."
+        )
+
+
+def _check_rounded(tensors: dict[str, torch.Tensor], eps: float) -> None:
+    """Refuse what is not finite, or is divided by 0, in the layer's dtype."""
+    for key, value in tensors.items():
         if not torch.isfinite(value).all():
             raise ValueError(
                 f"{key} has a number too large for {value.dtype}. Pass a larger dtype."
             )
-    if layer.running_var is not None and not (layer.running_var + layer.eps).all():
+    var = tensors.get("running_var")
+    if var is not None and not (var + eps).all():
         raise ValueError(
             "PyTorch would divide a feature by 0: its variance plus eps="
-            f"{layer.eps:g} is 0 in {layer.running_var.dtype}. Set eps to a larger "
+            f"{eps:g} is 0 in {var.dtype}. Set eps to a larger "
             "number first."
         )
-    return layer
 
 
 def _refuse_what_pytorch_lacks(

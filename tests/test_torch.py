@@ -9,16 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import softmax
+from sklearn.base import clone
 from sklearn.datasets import load_wine
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sk_batchnorm import BatchNorm1dTransformer
 from sk_batchnorm._compat import InvalidParameterError
+from sk_batchnorm.pipeline import make_streaming_pipeline
 
 torch = pytest.importorskip("torch")
+
+from torch.nn.utils import prune  # noqa: E402
+from torch.nn.utils.parametrizations import weight_norm  # noqa: E402
 
 from sk_batchnorm.torch import from_torch, to_torch  # noqa: E402
 
@@ -195,7 +203,265 @@ def test_a_stream_is_handed_over_and_goes_on(affine):
     assert_allclose(bn.transform(X), output(layer, X), rtol=1e-11, atol=1e-11)
 
 
+# In a Pipeline
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_affine_map_survives_fit_and_clone(bias):
+    layer = trained(torch.nn.BatchNorm1d(3, bias=bias))
+    bn = from_torch(layer)
+    y = X[:, 0] > 5
+    pipe = make_pipeline(bn, LogisticRegression()).fit(X, y)
+    search = GridSearchCV(pipe, {"batchnorm1dtransformer__batch_size": [16]}).fit(X, y)
+    for fitted in (pipe[0], search.best_estimator_[0], clone(bn).partial_fit(X)):
+        assert_array_equal(fitted.weight_, layer.weight.detach())
+        if bias:
+            assert_array_equal(fitted.bias_, layer.bias.detach())
+    # Training in place changes what is learned, not where it starts.
+    bn.weight_ *= 2
+    assert_array_equal(bn.weight_init, layer.weight.detach())
+
+
+def test_a_frozen_layer_in_a_pipeline():
+    layer = trained(torch.nn.BatchNorm1d(3))
+    pipe = make_pipeline(FrozenEstimator(from_torch(layer)), LogisticRegression())
+    pipe.fit(X, X[:, 0] > 5)
+    assert_allclose(pipe[:-1].transform(X), output(layer, X), rtol=1e-12, atol=1e-11)
+
+
+def test_from_a_network_to_a_stream_and_back_and_to_onnx():
+    """Trained in PyTorch, adapted to rows without labels, put back, exported."""
+    data, target = load_wine(return_X_y=True)
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.BatchNorm1d(13), torch.nn.Linear(13, 3)
+    ).double()
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        rows = rng.permutation(len(data))[:32]
+        loss = torch.nn.functional.cross_entropy(
+            network(tensor(data[rows])), torch.from_numpy(target[rows])
+        )
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    norm, linear = network
+    classifier = LogisticRegression()
+    classifier.classes_ = np.unique(target)
+    classifier.coef_ = linear.weight.detach().numpy()
+    classifier.intercept_ = linear.bias.detach().numpy()
+    stream = make_streaming_pipeline(from_torch(norm), FrozenEstimator(classifier))
+    close = {"rtol": 1e-10, "atol": 1e-10}  # sums of 13 terms
+    assert_allclose(stream.decision_function(data), output(network, data), **close)
+
+    # The sensors drift; nobody has labelled what they see.
+    drifted = 1.5 * data + 10
+    network.train()
+    network[1].eval()
+    for batch in np.array_split(drifted[rng.permutation(len(data))], 8):
+        stream.partial_fit(batch)
+        with torch.no_grad():
+            norm(tensor(batch))
+    expected = output(network, drifted)
+    assert_allclose(stream.decision_function(drifted), expected, **close)
+
+    put_back = torch.nn.Sequential(torch.nn.BatchNorm1d(13), linear).double().eval()
+    assert to_torch(stream[0], into=put_back[0]) is put_back[0]
+    assert_allclose(output(put_back, drifted), expected, **close)
+
+    runtime = pytest.importorskip("onnxruntime")
+    to_onnx = pytest.importorskip("skl2onnx").to_onnx
+    import sk_batchnorm.onnx  # noqa: F401, registers
+
+    graph = to_onnx(stream, drifted, options={id(stream): {"zipmap": False}})
+    session = runtime.InferenceSession(graph.SerializeToString())
+    labels, probabilities = session.run(None, {"X": drifted})
+    assert_array_equal(labels, expected.argmax(axis=1))
+    assert_allclose(probabilities, softmax(expected, axis=1), rtol=1e-9, atol=1e-12)
+
+
+# Into a layer that is there
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", [torch.nn.BatchNorm1d, torch.nn.SyncBatchNorm])
+def test_into_a_layer(kind, dtype):
+    layer = kind(3, dtype=dtype).eval()
+    layer.bias.requires_grad_(False)
+    before = dict(layer.named_parameters()), dict(layer.named_buffers())
+    bn = BatchNorm1dTransformer(
+        momentum=None, eps=0.5, weight_init=[1.0, 2.0, 3.0], bias_init=7.0
+    ).fit(X)
+    assert to_torch(bn, into=layer) is layer
+    assert not layer.training
+    assert (layer.eps, layer.momentum) == (0.5, None)
+    # The same tensors, which an optimizer may hold.
+    assert (dict(layer.named_parameters()), dict(layer.named_buffers())) == before
+    assert (layer.weight.requires_grad, layer.bias.requires_grad) == (True, False)
+    for key, value in to_torch(bn, dtype=dtype).state_dict().items():
+        assert layer.state_dict()[key].dtype == value.dtype
+        assert torch.equal(layer.state_dict()[key], value)
+
+
+def test_into_a_layer_without_a_count():
+    layer = torch.nn.BatchNorm1d(3)
+    layer.num_batches_tracked = None
+    to_torch(BatchNorm1dTransformer().fit(X), into=layer)
+    assert layer.num_batches_tracked is None
+
+
+@pytest.mark.parametrize(
+    ("layer", "settings", "error", "message"),
+    [
+        (torch.nn.BatchNorm1d(4), {}, ValueError, "4 features, the transformer 3"),
+        (torch.nn.BatchNorm1d(3, affine=False), {}, ValueError, "The layer has"),
+        (torch.nn.BatchNorm1d(3), {"bias": False}, ValueError, "The layer has"),
+        (torch.nn.BatchNorm1d(3), {"track_running_stats": False}, ValueError, "has"),
+        (torch.nn.BatchNorm1d(3), {"scale": 1e30}, ValueError, "too large"),
+        (torch.nn.Linear(3, 3), {}, TypeError, "got Linear"),
+        (
+            torch.nn.utils.parametrizations.weight_norm(torch.nn.BatchNorm1d(3)),
+            {},
+            TypeError,
+            "computes its weight",
+        ),
+        (
+            prune.l1_unstructured(torch.nn.BatchNorm1d(3), "weight", 1),
+            {},
+            TypeError,
+            "computes its weight",
+        ),
+    ],
+)
+def test_into_a_layer_that_does_not_fit(layer, settings, error, message):
+    settings = dict(settings)
+    data = settings.pop("scale", 1.0) * X
+    before = {key: value.clone() for key, value in layer.state_dict().items()}
+    bn = BatchNorm1dTransformer(momentum=0.7, **settings).fit(data)
+    with pytest.raises(error, match=message):
+        to_torch(bn, into=layer)
+    assert getattr(layer, "momentum", 0.1) == 0.1
+    for key, value in layer.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_into_a_layer_has_its_own_dtype():
+    bn = BatchNorm1dTransformer().fit(X)
+    for other in ({"dtype": torch.float64}, {"device": "cpu"}):
+        with pytest.raises(ValueError, match="its own dtype and device"):
+            to_torch(bn, into=torch.nn.BatchNorm1d(3), **other)
+
+
+# More than a plain layer
+
+
+class WithReLU(torch.nn.BatchNorm1d):
+    def forward(self, input):
+        return super().forward(input).relu()
+
+
+def hooked(register):
+    layer = torch.nn.BatchNorm1d(3)
+    getattr(layer, register)(lambda *args: None)
+    return layer
+
+
+def patched():
+    layer = torch.nn.BatchNorm1d(3)
+    layer.forward = lambda input: input
+    return layer
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: WithReLU(3), TypeError, "WithReLU has a forward of its own"),
+        (patched, TypeError, "a forward of its own"),
+        (lambda: hooked("register_forward_hook"), TypeError, "a forward hook"),
+        (lambda: hooked("register_forward_pre_hook"), TypeError, "a forward hook"),
+        (lambda: torch.nn.BatchNorm1d(3, device="meta"), ValueError, "load_state_dict"),
+        (lambda: torch.compile(torch.nn.BatchNorm1d(3)), TypeError, "`_orig_mod`"),
+        (
+            lambda: torch.jit.script(torch.nn.BatchNorm1d(3)),
+            TypeError,
+            r"load_state_dict\(layer.state_dict\(\)\)",
+        ),
+    ],
+)
+def test_what_is_more_than_a_plain_layer(make, error, message):
+    layer = make()
+    with pytest.raises(error, match=message):
+        from_torch(layer)
+    with pytest.raises(error, match=message):
+        to_torch(BatchNorm1dTransformer().fit(X), into=layer)
+
+
+def test_a_subclass_that_computes_the_same():
+    class Named(torch.nn.BatchNorm1d):
+        """Has a name of its own, and the parent's forward."""
+
+    layer = trained(Named(3))
+    assert_allclose(from_torch(layer).transform(X), output(layer, X), atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        torch.nn.utils.weight_norm,
+        weight_norm,
+        lambda layer: prune.l1_unstructured(layer, "weight", 1),
+        lambda layer: prune.l1_unstructured(layer, "bias", 1),
+    ],
+    ids=["weight_norm", "parametrized", "pruned weight", "pruned bias"],
+)
+def test_a_weight_that_is_computed(wrap):
+    layer = wrap(trained(torch.nn.BatchNorm1d(3)))
+    with torch.no_grad():  # as a step of an optimizer, after the last forward pass
+        for parameter in layer.parameters():
+            parameter *= 1.5
+    bn = from_torch(layer)
+    assert_allclose(bn.transform(X), output(layer, X), rtol=1e-12, atol=1e-10)
+
+
+def test_a_lazy_layer_that_learns_nothing():
+    """PyTorch does not keep its number of features."""
+    layer = torch.nn.LazyBatchNorm1d(affine=False, track_running_stats=False).double()
+    expected = layer(tensor(X))
+    with pytest.raises(ValueError, match=r"`layer.num_features = 3`"):
+        from_torch(layer)
+    layer.num_features = 3
+    assert_allclose(from_torch(layer).transform(X), expected, atol=1e-10)
+
+
 # Checkpoints
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float64, torch.float16, torch.bfloat16]
+    + [getattr(torch, name) for name in dir(torch) if name.startswith("float8")],
+)
+def test_tensors_of_any_dtype_in_a_state_dict(dtype):
+    state = {
+        "weight": torch.tensor([1.0, 2.0, 4.0]).to(dtype),
+        "bias": torch.tensor([1.0, 0.5, 2.0]).to(dtype).double().requires_grad_(),
+        "running_mean": torch.nn.Parameter(torch.tensor([0.5, 1.0, 1.0])),
+        "running_var": torch.tensor([4.0, 1.0, 1.0]).to(dtype),
+        "num_batches_tracked": torch.tensor(3),
+    }
+    loaded = BatchNorm1dTransformer().load_state_dict(state).state_dict()
+    for key, value in state.items():
+        assert_array_equal(loaded[key], value.detach().double().numpy())
+
+
+def test_a_complex_tensor_in_a_state_dict():
+    state = BatchNorm1dTransformer().fit(X).state_dict()
+    bad = state | {"weight": torch.ones(3, dtype=torch.complex64)}
+    with pytest.raises(ValueError, match="weight has dtype complex64"):
+        BatchNorm1dTransformer().load_state_dict(bad)
 
 
 @pytest.mark.parametrize("affine", [True, False])
