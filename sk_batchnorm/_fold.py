@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy, deepcopy
-from typing import Any, NamedTuple, TypeVar, overload
+from functools import cache
+from types import new_class
+from typing import Any, NamedTuple, NoReturn, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -24,6 +27,18 @@ from sk_batchnorm._validation import names_in_words
 _OF_NORMALISED_FEATURES = ("scalings_", "sigma_", "x_loadings_", "x_rotations_")
 
 _N_PROBES = 4
+
+# By how much rounding errors may grow before the result becomes float64: two digits,
+# which leaves float32 five.
+_LARGEST_LOSS = 100.0
+
+# Of scikit-learn, with the linear models that have coefficients of their own.
+_LINEAR = {
+    "SVC": "LinearSVC",
+    "NuSVC": "LinearSVC",
+    "SVR": "LinearSVR",
+    "NuSVR": "LinearSVR",
+}
 
 AnyPipeline = TypeVar("AnyPipeline", bound=Pipeline)
 LinearModel = TypeVar("LinearModel")
@@ -123,6 +138,7 @@ def fold(
     >>> bool(np.allclose(folded.predict(X), ridge.predict(bn.transform(X))))
     True
     """
+    transformer, linear_model = _thawed(transformer), _thawed(linear_model)
     if isinstance(transformer, Pipeline):
         if linear_model is not None:
             raise TypeError("A Pipeline has its linear model in it: fold(pipeline).")
@@ -130,7 +146,7 @@ def fold(
     if not isinstance(transformer, BatchNorm1dTransformer):
         raise TypeError(
             "fold takes a BatchNorm1dTransformer and a linear model, or a Pipeline; "
-            f"got {transformer!r}."
+            f"got {transformer!r}.{_advice(transformer)}"
         )
     _, stats, weight, bias = transformer._with_state(lambda: None)
     if stats is None:
@@ -152,27 +168,45 @@ def fold(
         stats.scale(transformer.eps, weight),
         zeros if bias is None else bias,
     )
-    folded = deepcopy(linear_model)
-    for name in ("feature_names_in_", *_OF_NORMALISED_FEATURES):
-        vars(folded).pop(name, None)
-    try:
-        folded.coef_, folded.intercept_ = _folded(coef, intercept, affine_map)
-    except AttributeError as error:
-        raise TypeError(
-            f"{type(linear_model).__name__} computes coef_ or intercept_ from "
-            "something else, so that there is nothing to fold into."
-        ) from error
-
     # Where the data lie.
     std = stats.inverse_scale(transformer.eps, None)
     rng = np.random.default_rng(0)
     X = stats.mean + std * rng.standard_normal((_N_PROBES, std.size))
-    tolerance = _rounding(coef, intercept, affine_map, X)
     Z = normalize(X, *affine_map, copy=True)
+    scaled, shifted = _folded(coef, intercept, affine_map, X, Z)
+    folded = deepcopy(linear_model)
+    for name in ("feature_names_in_", *_OF_NORMALISED_FEATURES):
+        vars(folded).pop(name, None)
+    try:
+        folded.coef_, folded.intercept_ = scaled, shifted
+    except AttributeError as error:
+        raise TypeError(
+            f"{type(linear_model).__name__} computes coef_ or intercept_ from "
+            f"something else, so that there is nothing to fold into."
+            f"{_advice(linear_model)}"
+        ) from error
+
+    tolerance = _rounding(coef, intercept, affine_map, X, Z, scaled.dtype)
     _check_equal(folded, X, linear_model, Z, tolerance)
     if hasattr(transformer, "feature_names_in_"):
         folded.feature_names_in_ = transformer.feature_names_in_.copy()
-    return folded
+    return for_prediction_only(folded)
+
+
+def _thawed(estimator: Any) -> Any:
+    """Return what is in a FrozenEstimator, or in several."""
+    while isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    return estimator
+
+
+def _advice(estimator: Any) -> str:
+    """What to fold instead, for estimators that have it or have a sibling."""
+    for name in ("best_estimator_", "estimator_"):
+        if hasattr(estimator, name):
+            return f" Fold its {name}."
+    sibling = _LINEAR.get(type(estimator).__name__)
+    return f" Train a {sibling}, which can be folded." if sibling else ""
 
 
 class _AffineMap(NamedTuple):
@@ -193,7 +227,7 @@ def _coefficients(linear_model: Any, n_features: int) -> tuple[Any, NDArray[Any]
             check_is_fitted(linear_model)
         raise TypeError(
             f"{linear_model!r} is no fitted linear model that could be folded into: it "
-            f"has no {' and no '.join(missing)}."
+            f"has no {' and no '.join(missing)}.{_advice(linear_model)}"
         )
     coef, intercept = linear_model.coef_, linear_model.intercept_
     if not (isinstance(coef, np.ndarray) or sparse.issparse(coef)):
@@ -232,20 +266,49 @@ def _check_names(transformer: BatchNorm1dTransformer, linear_model: Any) -> None
         )
 
 
-def _folded(coef: Any, intercept: NDArray[Any], affine_map: _AffineMap) -> Any:
+def _folded(
+    coef: Any, intercept: NDArray[Any], affine_map: _AffineMap, X: Floats, Z: Floats
+) -> Any:
+    """Coefficients and intercept for X, of which the transformer makes Z.
+
+    Of the dtypes that they had, or of float64 where those would cost two digits.
+    """
     mean, scale, bias = affine_map
     by = scale[coef.indices] if sparse.issparse(coef) else scale
-    scaled = _with_values(coef, (_values(coef) * by).astype(coef.dtype))
+    scaled = _with_values(coef, _values(coef).astype(np.float64) * by)
     # A long double, where it is longer, leaves one rounding: the last.
     shift = coef @ (bias - np.multiply(mean, scale, dtype=np.longdouble))
-    shifted = (intercept + shift).astype(intercept.dtype)
-    for name, values in (("coef_", scaled), ("intercept_", shifted)):
-        if not np.isfinite(_values(values)).all():
+    shifted = intercept + shift
+    lost = _size(scaled, shifted, X) > _LARGEST_LOSS * _size(coef, intercept, Z)
+    held = _holds(coef.dtype, _values(scaled)) and _holds(intercept.dtype, shifted)
+    at_least = np.float64 if np.any(lost) or not held else np.float16
+    results = []
+    for name, old, new in (("coef_", coef, scaled), ("intercept_", intercept, shifted)):
+        values = _values(new).astype(np.promote_types(old.dtype, at_least))
+        if not np.isfinite(values).all():
             raise ValueError(
                 f"Folded, {name} would not be finite: it is not now, or the features "
                 f"are too large or too small for {values.dtype}."
             )
-    return scaled, shifted
+        results.append(_with_values(new, values))
+    return results
+
+
+def _holds(dtype: np.dtype[Any], values: NDArray[Any]) -> bool:
+    """Whether a dtype can hold values to its full precision."""
+    limits, size = np.finfo(dtype), np.abs(values)
+    return bool(
+        ((size <= limits.max) & ((size >= limits.smallest_normal) | (size == 0))).all()
+    )
+
+
+def _size(coef: Any, intercept: NDArray[Any], X: Floats) -> Any:
+    """How large, at most, the terms of a prediction are, for each output.
+
+    A sum errs by roundings of that size.
+    """
+    terms = _with_values(coef, np.abs(_values(coef))) @ np.abs(X).T
+    return np.max(terms, axis=-1) + np.abs(intercept)
 
 
 def _values(coef: Any) -> Any:
@@ -262,17 +325,24 @@ def _with_values(coef: Any, values: NDArray[Any]) -> Any:
 
 
 def _rounding(
-    coef: Any, intercept: NDArray[Any], affine_map: _AffineMap, X: Floats
+    coef: Any,
+    intercept: NDArray[Any],
+    affine_map: _AffineMap,
+    X: Floats,
+    Z: Floats,
+    dtype: np.dtype[Any],
 ) -> float:
-    """How far rounding alone may bring the two ways to predict apart."""
+    """How far rounding alone may bring the two ways to predict apart.
+
+    The model computes in its own dtype, the folded model in `dtype`.
+    """
     mean, scale, bias = affine_map
-    size = np.abs(X * scale) + np.abs(mean * scale) + np.abs(bias)
-    size = np.max(_with_values(coef, np.abs(_values(coef))) @ size.T)
+    raw = np.abs(X * scale) + np.abs(mean * scale) + np.abs(bias)
+    errors = np.finfo(dtype).eps * _size(coef, intercept, raw)
+    errors = errors + np.finfo(coef.dtype).eps * _size(coef, intercept, Z)
     # A sum of n products errs by no more than n roundings of the size of its
     # terms; each way adds a few, and that of the intercept as many again.
-    n_roundings = 2 * (mean.size + 8)
-    eps = np.finfo(coef.dtype).eps
-    return float(n_roundings * eps * (size + np.max(np.abs(intercept))))
+    return float(2 * (mean.size + 8) * np.max(errors, initial=0.0))
 
 
 def _check_equal(
@@ -304,13 +374,13 @@ def _predictions(model: Any, X: Floats) -> NDArray[Any]:
 
 def _fold_pipeline(pipeline: Pipeline) -> Pipeline:
     leaves = list(_leaves(pipeline))
-    if len(leaves) < 2 or not isinstance(leaves[-2], BatchNorm1dTransformer):
+    if len(leaves) < 2 or not isinstance(_thawed(leaves[-2]), BatchNorm1dTransformer):
         raise ValueError(
             "The last two steps of the Pipeline must be a BatchNorm1dTransformer and "
             f"a linear model; got {[type(leaf).__name__ for leaf in leaves[-2:]]}."
         )
     *before, transformer, linear_model = leaves
-    after = [*map(deepcopy, before), None, fold(transformer, linear_model)]
+    after = [*map(deepcopy, before), None, fold(_thawed(transformer), linear_model)]
     return _with_leaves(pipeline, iter(after))
 
 
@@ -321,8 +391,8 @@ def _is_passthrough(step: Any) -> bool:
 def _leaves(pipeline: Pipeline) -> Iterator[Any]:
     """Estimators of a Pipeline and of those within it, in order."""
     for _, step in pipeline.steps:
-        if isinstance(step, Pipeline):
-            yield from _leaves(step)
+        if isinstance(_thawed(step), Pipeline):
+            yield from _leaves(_thawed(step))
         elif not _is_passthrough(step):
             yield step
 
@@ -333,12 +403,105 @@ def _with_leaves(pipeline: Pipeline, leaves: Iterator[Any]) -> Pipeline:
     for name, step in pipeline.steps:
         if _is_passthrough(step):
             steps.append((name, step))
-        elif isinstance(step, Pipeline):
-            inner = _with_leaves(step, leaves)
+        elif isinstance(_thawed(step), Pipeline):
+            inner = _with_leaves(_thawed(step), leaves)
             if inner.steps:
-                steps.append((name, inner))
+                is_frozen = isinstance(step, FrozenEstimator)
+                steps.append((name, FrozenEstimator(inner) if is_frozen else inner))
         elif (leaf := next(leaves)) is not None:
             steps.append((name, leaf))
     other = copy(pipeline)
     other.steps = steps
+    if any(isinstance(step, Folded) for _, step in steps):
+        for_prediction_only(other)
     return other
+
+
+# For prediction only
+
+
+class Folded:
+    """Base of the classes of folded models, which predict and do not train.
+
+    They have ``fit``, as scikit-learn takes nothing else for an estimator
+    (``check_is_fitted``), but it raises, and ``hasattr`` is False for all others that
+    train or transform.
+    """
+
+    # The class of which it is the folded one.
+    _unfolded: type
+
+    def fit(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise AttributeError."""
+        raise AttributeError(_for_prediction_only(type(self), "fit"))
+
+    def __sklearn_clone__(self) -> Any:
+        """Return an unfitted model of its class, which may be trained."""
+        return clone(unfolded(self))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle as one of its class, as there is no other that could be imported."""
+        return for_prediction_only, (unfolded(self),)
+
+
+class FoldedPipeline(Folded):
+    """Base of the classes of Pipelines that end with a folded model."""
+
+    def __getitem__(self, ind: Any) -> Any:
+        """Return a step, or a pipeline of some steps, of the class of the original."""
+        return unfolded(self)[ind]
+
+
+def unfolded(folded: Folded) -> Any:
+    """Return the same model, of the same attributes, as one of the original class."""
+    model: Any = object.__new__(folded._unfolded)
+    vars(model).update(vars(folded))
+    return model
+
+
+class _Absent:
+    """Method that a folded model does not have."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> NoReturn:
+        raise AttributeError(_for_prediction_only(owner, self.name))
+
+
+def _for_prediction_only(kind: type, method: str) -> str:
+    return (
+        f"{kind.__name__} has no {method}: it is for prediction only, as its "
+        "coefficients have taken in those of a transformer. Train the transformer and "
+        "the linear model behind it, and fold again."
+    )
+
+
+def for_prediction_only(model: Any) -> Any:
+    """Turn a folded model, or a Pipeline with one, into one that does not train."""
+    if not isinstance(model, Folded):
+        kind: Any = type(model)
+        model.__class__ = _folded_class(kind)
+    return model
+
+
+@cache
+def _folded_class(kind: Any) -> type:
+    """Subclass whose instances predict as those of `kind` do, and do not train."""
+    is_pipeline = issubclass(kind, Pipeline)
+    prefixes = ("fit_", "partial_fit", "set_fit_", "set_partial_fit_")
+    names = [name for name in dir(kind) if name.startswith(prefixes)]
+    if not is_pipeline:
+        names += ["transform", "inverse_transform"]
+    absent = {n: _Absent() for n in names if callable(getattr(kind, n, None))}
+    attributes = {
+        "__doc__": kind.__doc__,
+        # Whose version BaseEstimator pickles with the module's estimators.
+        "__module__": kind.__module__,
+        "_unfolded": kind,
+        **absent,
+    }
+    bases = (FoldedPipeline if is_pipeline else Folded, kind)
+    return new_class(
+        f"Folded{kind.__name__}", bases, {}, lambda n: n.update(attributes)
+    )

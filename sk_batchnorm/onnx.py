@@ -40,6 +40,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from sk_batchnorm._fold import Folded, FoldedPipeline, unfolded
 from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
 from sk_batchnorm._normalize import ROUNDING, output_dtype
 from sk_batchnorm._running_stats import RunningStats
@@ -62,7 +63,7 @@ except ImportError as error:
 __all__: list[str] = []
 
 _ALIAS = "SkBatchnormBatchNorm1dTransformer"
-_FROZEN_ALIAS = "SkBatchnormFrozenEstimator"
+_WRAPPED_ALIAS = "SkBatchnormWrapped"
 
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -256,14 +257,18 @@ def _check_transform_is_ours(kind: type) -> None:
         )
 
 
-# FrozenEstimator: as if the estimator in it stood there.
+# FrozenEstimator and what fold makes: as if the estimator in it stood there.
 
 
-def _parse_frozen(
-    scope: Any, model: FrozenEstimator, inputs: Any, custom_parsers: Any = None
+def _wrapped(model: Any) -> Any:
+    return model.estimator if isinstance(model, FrozenEstimator) else unfolded(model)
+
+
+def _parse_wrapped(
+    scope: Any, model: Any, inputs: Any, custom_parsers: Any = None
 ) -> Any:
     """Parse the estimator inside, with the options of both; its own come first."""
-    inner, given = model.estimator, scope.options or {}
+    inner, given = _wrapped(model), scope.options or {}
     options = {
         **scope.get_options(model),
         **given.get(type(inner), {}),
@@ -274,17 +279,17 @@ def _parse_frozen(
     return _parse_sklearn(scope, inner, inputs, custom_parsers=custom_parsers)
 
 
-def _calculate_shape_of_frozen(operator: Any) -> None:
+def _calculate_shape_of_wrapped(operator: Any) -> None:
     """Leave the types to the estimator inside."""
 
 
-def _convert_frozen(scope: Any, operator: Any, container: Any) -> None:
+def _convert_wrapped(scope: Any, operator: Any, container: Any) -> None:
     """Convert the estimator inside, where a converter, not a parser, came upon it.
 
     Such as those of a voting or of a calibrated classifier, as skl2onnx's converter of
     GridSearchCV does.
     """
-    inner = operator.raw_operator.estimator
+    inner = _wrapped(operator.raw_operator)
     options = {
         name: value
         for name, value in container.get_options(operator.raw_operator).items()
@@ -314,6 +319,30 @@ def _register_pipeline(kind: type) -> None:
     sklearn_operator_name_map[kind] = get_model_alias(Pipeline)
 
 
+def _register_folded(kind: type) -> None:
+    if issubclass(kind, FoldedPipeline):
+        _register_pipeline(kind)
+    else:
+        _register_wrapper(kind)
+
+
+def _register_wrapper(kind: type) -> None:
+    update_registered_converter(
+        kind,
+        _WRAPPED_ALIAS,
+        _calculate_shape_of_wrapped,
+        _convert_wrapped,
+        parser=_parse_wrapped,
+        # Those of a Pipeline.
+        options={
+            "zipmap": [True, False, "columns"],
+            "nocl": [True, False],
+            "output_class_labels": [False, True],
+            "raw_scores": [True, False],
+        },
+    )
+
+
 def _register_with_subclasses(kind: Any, register: Callable[[type], None]) -> None:
     """Register a class, its subclasses, and those that are defined later."""
 
@@ -330,17 +359,5 @@ def _register_with_subclasses(kind: Any, register: Callable[[type], None]) -> No
 
 _register_with_subclasses(BatchNorm1dTransformer, _register_transformer)
 _register_with_subclasses(StreamingPipeline, _register_pipeline)
-update_registered_converter(
-    FrozenEstimator,
-    _FROZEN_ALIAS,
-    _calculate_shape_of_frozen,
-    _convert_frozen,
-    parser=_parse_frozen,
-    # Those of a Pipeline.
-    options={
-        "zipmap": [True, False, "columns"],
-        "nocl": [True, False],
-        "output_class_labels": [False, True],
-        "raw_scores": [True, False],
-    },
-)
+_register_with_subclasses(Folded, _register_folded)
+_register_wrapper(FrozenEstimator)

@@ -1,8 +1,12 @@
 """fold: one linear model predicts what the transformer and a linear model do."""
 
 import pickle
+import subprocess
+import sys
 import warnings
+from copy import copy, deepcopy
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +20,7 @@ from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_iris
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import (
     ARDRegression,
@@ -42,13 +47,17 @@ from sklearn.linear_model import (
     TheilSenRegressor,
     TweedieRegressor,
 )
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR
+from sklearn.utils import estimator_html_repr, get_tags
+from sklearn.utils.validation import check_is_fitted
 
 from sk_batchnorm import BatchNorm1dTransformer, fold
 from sk_batchnorm._compat import InvalidParameterError
 from sk_batchnorm._normalize import scale_of
+from sk_batchnorm.pipeline import StreamingPipeline
 
 RNG = np.random.default_rng(0)
 X = RNG.normal([1.0, -20.0, 300.0], [0.5, 4.0, 30.0], (60, 3))
@@ -125,7 +134,7 @@ def rounding(bn, model, X):
 
 def assert_folds(bn, model, X):
     folded = fold(bn, model)
-    assert type(folded) is type(model)
+    assert isinstance(folded, type(model))
     Z = bn.transform(X)
     atol = rounding(bn, model, X)
     clear = np.ones(len(X), dtype=bool)
@@ -342,6 +351,68 @@ def test_the_dtype_stays(dtype, make):
         assert folded.intercept_.dtype == expected
 
 
+def exact_error(bn, model, folded, data):
+    """How far predictions of the folded model, or of the pair, are from exact ones."""
+    mean, scale, bias = eval_mode(bn)
+    coef, (intercept,) = model.coef_.ravel(), np.ravel(model.intercept_)
+    exact = [
+        sum(
+            Fraction(float(c))
+            * ((Fraction(x) - Fraction(m)) * Fraction(s) + Fraction(b))
+            for c, x, m, s, b in zip(coef, row, mean, scale, bias, strict=True)
+        )
+        + Fraction(float(intercept))
+        for row in data
+    ]
+    if folded is None:
+        predicted = model.predict(bn.transform(data))
+    else:
+        predicted = folded.predict(data)
+    pairs = zip(predicted, exact, strict=True)
+    return max(abs(float(Fraction(float(p)) - e)) for p, e in pairs)
+
+
+@pytest.mark.parametrize("sparsify", [False, True])
+@pytest.mark.parametrize("k", [0, 1, 10, 100, 1e4, 1e8])
+def test_float32_keeps_five_digits_or_becomes_float64(k, sparsify):
+    data = k + RNG.standard_normal((50, 2))
+    bn = BatchNorm1dTransformer(eps=0, batch_size=None).fit(data)
+    model = SGDRegressor(random_state=0).fit(
+        bn.transform(data).astype(np.float32), data[:, 0] - k
+    )
+    assert model.coef_.dtype == np.float32
+    if sparsify:
+        model.sparsify()
+    folded = fold(bn, model)
+    assert folded.coef_.dtype == (np.float32 if k <= 10 else np.float64)
+    # Predictions are about 1.
+    model.coef_ = model.coef_.toarray() if sparsify else model.coef_
+    digits = 100 * np.finfo(np.float32).eps
+    if k > 100:
+        digits = 4 * np.finfo(np.float64).eps * k
+    assert exact_error(bn, model, folded, data) < digits
+
+
+def test_a_classifier_in_float32_far_from_zero():
+    """Whose folded intercept of float32 would decide by its rounding alone."""
+    data = 1e8 + RNG.standard_normal((200, 1))
+    bn = BatchNorm1dTransformer(eps=0).fit(data)
+    y = data[:, 0] > 1e8
+    model = SGDClassifier(random_state=0).fit(bn.transform(data).astype("f4"), y)
+    assert model.coef_.dtype == np.float32
+    expected = model.predict(bn.transform(data))
+    assert_array_equal(fold(bn, model).predict(data), expected)
+
+
+def test_float32_that_would_underflow_becomes_float64():
+    bn = BatchNorm1dTransformer(eps=0, weight_init=[1.0, 100.0, 1e-8]).fit(X)
+    model = Plain(np.float32([0.0, 0.0, 1e-40]), np.float32(0))
+    folded = fold(bn, model)
+    assert folded.coef_.dtype == np.float64
+    expected = bn.transform(X) @ model.coef_.astype(float)
+    assert_allclose(folded.predict(X), expected, rtol=1e-11)
+
+
 def test_coefficients_that_are_integers_become_floats():
     bn, model = pair()
     model.coef_, model.intercept_ = np.array([1, -2, 3]), np.int64(1)
@@ -408,7 +479,7 @@ def test_names_that_only_the_output_had():
 
 
 def assert_same_pipeline(folded, pipe, data=X):
-    assert type(folded) is type(pipe)
+    assert isinstance(folded, type(pipe))
     expected = pipe.predict(data)
     # The terms are as large as mean against deviation, 10 here, and y is about 1.
     assert_allclose(folded.predict(data), expected, rtol=1e-13, atol=1e-13)
@@ -429,7 +500,7 @@ def test_a_pipeline_keeps_its_earlier_steps():
     assert_same_pipeline(folded, pipe, missing)
     assert list(folded.named_steps) == ["fill", "ridge"]
     assert folded[0] is not pipe[0]
-    folded.fit(X, Y)
+    folded[0].fit(X, Y)
     assert pickle.dumps(pipe) == before
 
 
@@ -482,6 +553,9 @@ def test_nested_pipelines(case):
     folded = fold(pipe)
     assert_same_pipeline(folded, pipe)
     assert list(folded.named_steps) == names
+    assert not hasattr(folded, "fit_predict")
+    if isinstance(folded[-1], Pipeline):
+        assert not hasattr(folded[-1], "fit_predict")
     assert "BatchNorm1dTransformer" in repr(pipe)
     assert "BatchNorm1dTransformer" not in repr(folded)
 
@@ -610,9 +684,8 @@ def test_a_model_that_centres_x_itself():
     bn, model = pair(PLSRegression(), batch_size=None)
     folded = fold(bn, model)
     assert_allclose(folded.predict(X), model.predict(bn.transform(X)), rtol=1e-12)
-    for method in (folded.transform, folded.inverse_transform):
-        with pytest.raises(AttributeError):
-            method(X)
+    assert not hasattr(folded, "transform")
+    assert not hasattr(folded, "inverse_transform")
 
 
 class Plain:
@@ -668,7 +741,7 @@ def test_any_class_with_coef_and_intercept():
         (np.array([1.0, np.nan, 1.0]), 0.0, ValueError, "coef_ would not be finite"),
         (np.ones(3), np.inf, ValueError, "intercept_ would not be finite"),
         (np.full(3, 1e308), 0.0, ValueError, "coef_ would not be finite"),
-        (np.float32([0.0, 0.0, 1e-40]), 0.0, ValueError, "too small for float32"),
+        (np.array([0.0, 0.0, 1e-310]), 0.0, ValueError, "too small for float64"),
         (np.ones((1, 1, 3)), 0.0, ValueError, r"coef_ of Plain has shape \(1, 1, 3\)"),
     ],
 )
@@ -694,3 +767,169 @@ def test_discriminant_analysis_predicts_but_does_not_transform(solver):
     folded = assert_folds(bn, model, iris)
     with pytest.raises(AttributeError):
         folded.transform(iris)
+
+
+# For prediction only
+
+
+@pytest.mark.parametrize("model", [SGDClassifier(), SGDRegressor(), Ridge()])
+def test_a_folded_model_does_not_train(model):
+    bn, model = pair(model, Y if isinstance(model, SGDRegressor) else Y > 0)
+    folded = fold(bn, model)
+    before = pickle.dumps(folded)
+    assert isinstance(folded, type(model))
+    assert type(folded).__name__ == "Folded" + type(model).__name__
+    # scikit-learn takes nothing without fit for an estimator.
+    with pytest.raises(AttributeError, match=r"no fit: .* prediction only, .* fold"):
+        folded.fit(X, Y > 0)
+    assert not hasattr(folded, "partial_fit")
+    assert not hasattr(folded, "set_fit_request")
+    if hasattr(model, "partial_fit"):
+        with pytest.raises(AttributeError, match=r"no partial_fit: it is for"):
+            folded.partial_fit(X, Y > 0)
+    assert pickle.dumps(folded) == before
+    for name in ("fit_transform", "transform", "fit_predict"):
+        assert not hasattr(folded, name)
+
+
+@pytest.mark.parametrize("model", [*REGRESSORS, *CLASSIFIERS])
+def test_a_folded_model_is_an_estimator(model):
+    y = Y if model in REGRESSORS else Y > 0
+    if isinstance(model, GammaRegressor | PoissonRegressor | TweedieRegressor):
+        y = np.exp(Y / 10)
+    bn, model = pair(model, y)
+    folded = fold(bn, model)
+    check_is_fitted(folded)
+    assert get_tags(folded) == get_tags(model)
+    assert f"Folded{type(model).__name__}(" in repr(folded)
+    assert "Folded" in estimator_html_repr(folded)
+    assert folded.score(X, y) == pytest.approx(model.score(bn.transform(X), y))
+    for each in (copy(folded), deepcopy(folded), pickle.loads(pickle.dumps(folded))):
+        assert type(each) is type(folded)
+        assert_array_equal(each.predict(X), folded.predict(X))
+        assert vars(each).keys() == vars(folded).keys()
+    frozen = FrozenEstimator(folded).fit(X, y)
+    assert_array_equal(frozen.predict(X), folded.predict(X))
+
+
+def test_a_clone_of_a_folded_model_trains():
+    bn, model = pair(SGDClassifier(alpha=0.5), Y > 0)
+    folded = fold(bn, model).set_params(penalty="l1")
+    copied = clone(folded)
+    assert type(copied) is SGDClassifier
+    assert copied.get_params() == folded.get_params()
+    assert not hasattr(copied, "coef_")
+    copied.fit(X, Y > 0)
+    search = GridSearchCV(folded, {"alpha": [0.1]}, cv=2).fit(X, Y > 0)
+    assert type(search.best_estimator_) is SGDClassifier
+
+
+def test_a_pickle_of_a_folded_model_in_another_process(tmp_path):
+    bn, model = pair()
+    folded = fold(make_pipeline(bn, model))
+    path = tmp_path / "folded.pickle"
+    path.write_bytes(pickle.dumps((folded, X)))
+    code = (
+        "import pickle, sys; folded, X = pickle.load(open(sys.argv[1], 'rb'));"
+        "print(type(folded[-1]).__name__, float(folded.predict(X)[0]),"
+        "hasattr(folded, 'partial_fit'))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.split() == ["FoldedRidge", str(folded.predict(X)[0]), "False"]
+
+
+@pytest.mark.parametrize("kind", [Pipeline, StreamingPipeline])
+def test_a_folded_pipeline_does_not_train(kind):
+    steps = [
+        ("scaler", StandardScaler()),
+        ("bn", BatchNorm1dTransformer()),
+        ("sgd", SGDClassifier()),
+    ]
+    pipe = kind(steps).fit(X, Y > 0)
+    folded = fold(pipe)
+    assert isinstance(folded, kind)
+    before = pickle.dumps(folded)
+    with pytest.raises(AttributeError, match=r"no fit: it is for prediction only"):
+        folded.fit(X, Y > 0)
+    for name in ("partial_fit", "fit_transform", "fit_predict"):
+        assert not hasattr(folded, name)
+    assert pickle.dumps(folded) == before
+    assert_array_equal(pickle.loads(before).predict(X), folded.predict(X))
+    # The steps before the model are as they were.
+    assert type(folded[:-1]) is kind
+    assert_array_equal(folded[:-1].transform(X), pipe[0].transform(X))
+    assert type(clone(folded)) is kind
+    clone(folded).fit(X, Y > 0)
+    assert pickle.dumps(folded) == before
+
+
+def test_a_folded_model_in_a_streaming_pipeline():
+    bn, model = pair(SGDClassifier(), Y > 0)
+    folded = fold(bn, model)
+    stream = StreamingPipeline([("model", folded)])
+    assert not hasattr(stream, "partial_fit")
+    frozen = StreamingPipeline([("model", FrozenEstimator(folded))])
+    frozen.partial_fit(X, Y > 0)
+    assert_array_equal(frozen.predict(X), folded.predict(X))
+
+
+# FrozenEstimator, searches, and linear models that have no coefficients of their own
+
+
+def test_frozen_on_either_side():
+    bn, model = pair()
+    expected = fold(bn, model).predict(X)
+    for left, right in (
+        (FrozenEstimator(bn), model),
+        (bn, FrozenEstimator(model)),
+        (FrozenEstimator(FrozenEstimator(bn)), FrozenEstimator(model)),
+    ):
+        folded = fold(left, right)
+        assert isinstance(folded, Ridge)
+        assert_array_equal(folded.predict(X), expected)
+        pipe = StreamingPipeline([("bn", left), ("model", right)]).fit(X, Y)
+        assert_array_equal(fold(pipe).predict(X), expected)
+        assert_array_equal(fold(FrozenEstimator(pipe)).predict(X), expected)
+
+
+def test_frozen_steps_stay_frozen():
+    scaler = FrozenEstimator(StandardScaler().fit(X))
+    bn, model = pair(data=scaler.transform(X))
+    inner = FrozenEstimator(make_pipeline(MinMaxScaler().fit(X), bn))
+    inner.estimator.steps[0] = ("scaler", scaler)
+    pipe = make_pipeline(inner, model)
+    folded = fold(pipe)
+    assert_allclose(folded.predict(X), pipe.predict(X), rtol=1e-12)
+    assert isinstance(folded[0], FrozenEstimator)
+    assert isinstance(folded[0].estimator[0], FrozenEstimator)
+
+
+@pytest.mark.parametrize("search", [GridSearchCV, RandomizedSearchCV])
+def test_a_search_names_its_best_estimator(search):
+    arguments = {"n_iter": 1} if search is RandomizedSearchCV else {}
+    bn, _ = pair()
+    found = search(Ridge(), {"alpha": [1.0]}, **arguments).fit(bn.transform(X), Y)
+    pipe = make_pipeline(BatchNorm1dTransformer(), Ridge())
+    of_pipe = search(pipe, {"ridge__alpha": [1.0]}, **arguments).fit(X, Y)
+    for arguments in ((bn, found), (make_pipeline(bn, found),), (of_pipe,)):
+        with pytest.raises(TypeError, match=r"Fold its best_estimator_\."):
+            fold(*arguments)
+    fold(bn, found.best_estimator_)
+    fold(of_pipe.best_estimator_)
+
+
+@pytest.mark.parametrize(
+    ("model", "sibling"),
+    [(SVC, LinearSVC), (NuSVC, LinearSVC), (SVR, LinearSVR), (NuSVR, LinearSVR)],
+)
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_a_support_vector_machine_names_the_linear_one(model, sibling, kernel):
+    bn, model = pair(model(kernel=kernel), Y if model in (SVR, NuSVR) else Y > 0)
+    with pytest.raises(TypeError, match=f"Train a {sibling.__name__}, which can be"):
+        fold(bn, model)

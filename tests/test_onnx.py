@@ -35,7 +35,7 @@ from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import LinearSVC
 
-from sk_batchnorm import BatchNorm1dTransformer
+from sk_batchnorm import BatchNorm1dTransformer, fold
 from sk_batchnorm._compat import InvalidParameterError
 from sk_batchnorm.pipeline import StreamingPipeline
 
@@ -586,6 +586,63 @@ def test_frozen_regressor():
 def test_frozen_is_not_fitted():
     with pytest.raises(NotFittedError):
         to_onnx(FrozenEstimator(BN()), X)
+
+
+# What fold makes
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("kind", [Pipeline, StreamingPipeline])
+def test_folded(kind, n_classes, options):
+    X, y = rows(n_classes)
+    pipe = kind([("bn", BN()), ("logistic", LR())]).fit(X, y)
+    folded = fold(pipe)
+    models = [folded, folded[-1], FrozenEstimator(folded), make_pipeline(folded[-1])]
+    for model in models:
+        label, *probability = run_model(model, X, OPTIONS[options](model)).values()
+        assert_array_equal(label, pipe.predict(X))
+        if len(probability) > 1:  # "columns"
+            probability = np.transpose(probability)
+        elif isinstance(probability[0], list):
+            probability = [list(each.values()) for each in probability[0]]
+        else:
+            (probability,) = probability
+        assert_allclose(probability, pipe.predict_proba(X), atol=1e-5)
+
+
+def test_folded_in_composites():
+    X, y = rows(3)
+    folded = fold(make_pipeline(BN(), LR()).fit(X, y))
+    for model in (
+        StackingClassifier([("a", folded[-1]), ("b", folded)], cv="prefit"),
+        VotingClassifier([("a", FrozenEstimator(folded[-1]))], **SOFT),
+        CalibratedClassifierCV(FrozenEstimator(folded[-1])),
+    ):
+        label, _ = run_model(model.fit(X, y), X).values()
+        assert_array_equal(label, model.predict(X))
+
+
+def test_folded_regressor():
+    X, _ = rows()
+    pipe = make_pipeline(MinMaxScaler(), BN(), Ridge()).fit(X, X @ [1.0, 2.0, 3.0, 4.0])
+    (output,) = run_model(fold(pipe), X).values()
+    assert_allclose(output.ravel(), pipe.predict(X), rtol=1e-5)
+
+
+def test_folded_before_the_import():
+    code = (
+        "import numpy as np\n"
+        "from sklearn.linear_model import Ridge\n"
+        "from sk_batchnorm import BatchNorm1dTransformer, fold\n"
+        "X = np.random.default_rng(0).normal(size=(20, 2)).astype('f4')\n"
+        "bn = BatchNorm1dTransformer().fit(X)\n"
+        "folded = fold(bn, Ridge().fit(bn.transform(X), X[:, 0]))\n"
+        "import skl2onnx, sk_batchnorm.onnx\n"
+        "print([n.op_type for n in skl2onnx.to_onnx(folded, X).graph.node])"
+    )
+    result = run(code)
+    assert result.stdout == "['LinearRegressor']\n", result.stderr
 
 
 # Subclasses
