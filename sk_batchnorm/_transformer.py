@@ -948,6 +948,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         stats = loaded.get("_running_stats")
         if stats is not None:
             loaded["_running_stats"] = RunningStats(*stats)
+        _check_loaded(loaded)
         if isinstance(place := loaded.get("_template"), tuple):
             template = loaded["_template"] = empty_array_at(*place)
             for name in _LEARNED_ARRAYS & loaded.keys():
@@ -1569,6 +1570,27 @@ def _checked_stats(state: Mapping[str, Any], n_features: int) -> RunningStats:
                 "of a feature that was never observed."
             )
     return RunningStats(mean, var, count)
+
+
+def _check_loaded(loaded: Mapping[str, Any]) -> None:
+    """Refuse in a file what load_state_dict would refuse."""
+    if "_running_stats" not in loaded:
+        return  # not fitted
+    n_features = loaded["n_features_in_"]
+    for name in ("weight", "bias"):
+        if (values := loaded.get(f"{name}_")) is not None:
+            _checked_entry({name: values}, name, n_features)
+    stats = loaded["_running_stats"]
+    if stats is None:
+        return
+    state = {"running_mean": stats.mean, "running_var": stats.var}
+    _checked_stats(state | {"num_batches_tracked": stats.num_batches}, n_features)
+    weights = np.asarray(stats.start_weight)
+    if (
+        weights.shape not in ((), (n_features,))
+        or not ((weights >= 0) & (weights <= 1)).all()
+    ):
+        raise ValueError(f"The start's weight must be between 0 and 1; got {weights}.")
 
 
 def _as_array(state: Mapping[str, Any], key: str) -> NDArray[Any]:

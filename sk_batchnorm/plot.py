@@ -216,7 +216,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             - An array-like holds one Axes for each feature, such as `axes_` of
               another display.
 
-            If axes were passed, the legend is in the first one.
+            If axes were passed, the legend is in the first one, or above the grid.
 
         n_cols : int, default=2
             Largest number of columns in the grid of axes.
@@ -256,11 +256,17 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 # As fit cuts them, which differ by one at most.
                 sizes = np.unique(np.diff(self.bounds))
                 n_samples = " or ".join(map(str, sizes))
-                axes[cell].set_xlabel(f"Mini-batch of {n_samples} samples")
+                # In cells as narrow as those of a bounding Axes, on two lines.
+                gap = " " if bounding is None or ax is None else "\n"
+                axes[cell].set_xlabel(f"Mini-batch of{gap}{n_samples} samples")
         first = axes[cells[0]]
+        labelled = first.get_legend_handles_labels()
         if ax is None:
-            labelled = first.get_legend_handles_labels()
-            first.figure.legend(*labelled, loc="outside upper center", ncols=3)
+            first.figure.legend(
+                *labelled, loc="outside upper center", ncols=3, columnspacing=1.5
+            )
+        elif bounding is not None:
+            bounding.legend(*labelled, loc="center", ncols=2, fontsize="small")
         else:
             # Axes smaller than it keep their size.
             first.legend(fontsize="small").set_in_layout(False)
@@ -291,7 +297,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             "markersize": max(2.0, 6 * thin),
             "elinewidth": thin,
             "zorder": 1,
-            "label": "mini-batch: mean ± standard deviation",
+            "label": "mini-batch: mean ± std",
         }
         errorbar = ax.errorbar(
             number,
@@ -306,7 +312,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         style = {
             "color": line.get_color(),
             "alpha": 0.3,
-            "label": "± running standard deviation",
+            "label": "± running std",
         }
         style = _style(style, fill_between_kw, PolyCollection)
         band = ax.fill_between(number, mean - std, mean + std, **style)
@@ -439,7 +445,8 @@ def _arrange(
     if ax is None:
         size = 5.5 * n_cols, 2.4 * n_rows + 0.6
         _, ax = plt.subplots(figsize=size, layout="constrained")
-    elif n_features == 1 or not isinstance(ax, Axes):
+        return _grid(ax, n_features, n_rows, n_cols), ax
+    if n_features == 1 or not isinstance(ax, Axes):
         axes = np.asarray(ax, dtype=object)
         n_axes = sum(each is not None for each in axes.flat)
         if n_axes != n_features:
@@ -448,11 +455,21 @@ def _arrange(
                 f"{n_axes}."
             )
         return axes, None
-    return _grid(ax, n_features, n_rows, n_cols), ax
+    return _grid(ax, n_features, n_rows, n_cols, legend_row=True), ax
 
 
-def _grid(bounding: Axes, n_features: int, n_rows: int, n_cols: int) -> Any:
-    """Axes with a common x, whose ticks have labels where nothing is below."""
+def _grid(
+    bounding: Axes,
+    n_features: int,
+    n_rows: int,
+    n_cols: int,
+    *,
+    legend_row: bool = False,
+) -> Any:
+    """Axes with a common x, whose ticks have labels where nothing is below.
+
+    With legend_row, the bounding Axes shrink to a row above them.
+    """
     cell = bounding.get_subplotspec()
     if cell is None or not bounding.axison:
         raise ValueError(
@@ -461,9 +478,13 @@ def _grid(bounding: Axes, n_features: int, n_rows: int, n_cols: int) -> Any:
         )
     bounding.set_axis_off()
     axes: Any = np.full((n_rows, n_cols), None, dtype=object)
-    specs = cell.subgridspec(n_rows, n_cols)
+    heights = [0.3] * legend_row + [1.0] * n_rows
+    specs = cell.subgridspec(len(heights), n_cols, height_ratios=heights)
+    if legend_row:
+        bounding.set_subplotspec(specs[0, :])
     for i in range(n_features):
-        axes.flat[i] = bounding.figure.add_subplot(specs[i], sharex=axes[0, 0])
+        spec = specs[i + legend_row * n_cols]
+        axes.flat[i] = bounding.figure.add_subplot(spec, sharex=axes[0, 0])
         axes.flat[i].tick_params(labelbottom=i + n_cols >= n_features)
     return axes
 

@@ -17,10 +17,12 @@ import pandas as pd
 import pytest
 import sklearn
 from numpy.testing import assert_array_equal
+from sklearn.linear_model import SGDClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sk_batchnorm import BatchNorm1dTransformer
+from sk_batchnorm.pipeline import make_streaming_pipeline
 
 DATA = Path(__file__).parent / "data"
 OURS = "sk_batchnorm._transformer.BatchNorm1dTransformer"
@@ -40,12 +42,12 @@ def save(library, obj, path):
         Path(path).write_bytes(importlib.import_module(library).dumps(obj))
 
 
-def load(library, path):
+def load(library, path, *trusted):
     if library == "joblib":
         return joblib.load(path)
     data = Path(path).read_bytes()
     if library == "skops.io":
-        return importlib.import_module(library).loads(data, trusted=[OURS])
+        return importlib.import_module(library).loads(data, trusted=[OURS, *trusted])
     return importlib.import_module(library).loads(data)
 
 
@@ -178,6 +180,61 @@ def test_cloudpickle_carries_a_subclass_that_the_reader_does_not_have(tmp_path):
     loaded = cloudpickle.loads((tmp_path / "file").read_bytes())
     bn = BatchNorm1dTransformer().fit([[0.0], [2.0], [7.0]])
     assert_array_equal(loaded.transform([[5.0]]), 2 * bn.transform([[5.0]]))
+
+
+def test_skops_has_to_trust_the_classes_of_a_streaming_pipeline(tmp_path):
+    skops = pytest.importorskip("skops.io")
+    pipe = make_streaming_pipeline(BatchNorm1dTransformer(), SGDClassifier())
+    data = skops.dumps(pipe.fit(X, np.arange(8) % 2))
+    types = skops.get_untrusted_types(data=data)
+    assert types == [OURS, "sk_batchnorm.pipeline.StreamingPipeline"]
+    loaded = skops.loads(data, trusted=types)
+    assert_array_equal(loaded.decision_function(X), pipe.decision_function(X))
+
+
+# Files that someone has changed
+
+
+class Forged(BatchNorm1dTransformer):
+    """Is saved with other numbers than it has."""
+
+    def __getstate__(self):
+        state = super().__getstate__() | vars(self).get("forged", {})
+        state.pop("forged", None)
+        return state
+
+
+FORGED = f"{__name__}.Forged"
+MEAN, VAR = np.zeros(3), np.ones(3)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(
+    ("forged", "message"),
+    [
+        ({"_running_stats": (MEAN, VAR - 2, 1, 0.0)}, "running_var has a negative"),
+        ({"_running_stats": (MEAN, VAR[:1], 1, 0.0)}, r"running_var has shape \(1,\)"),
+        ({"_running_stats": (MEAN[:2], VAR, 1)}, r"running_mean has shape \(2,\)"),
+        ({"_running_stats": (MEAN, VAR * np.inf, 1, 0.0)}, "running_var"),
+        ({"_running_stats": (MEAN * np.nan, VAR, 1, 0.0)}, "running_mean contains NaN"),
+        ({"_running_stats": (MEAN, VAR, -1, 0.0)}, "num_batches_tracked must be"),
+        ({"_running_stats": (MEAN, VAR, np.ones(2, int), 0.0)}, "num_batches_tracked"),
+        ({"_running_stats": (MEAN, VAR, 1, 7.0)}, "start's weight"),
+        ({"n_features_in_": 2}, "has shape"),
+        ({"weight_": np.ones(1)}, r"weight has shape \(1,\)"),
+        ({"bias_": np.full(3, np.nan)}, "bias contains NaN"),
+    ],
+    ids=str,
+)
+def test_a_changed_file_is_refused(library, forged, message, tmp_path):
+    pytest.importorskip(library)
+    bn = Forged().fit(X)
+    save(library, bn, tmp_path / "file")
+    assert description(load(library, tmp_path / "file", FORGED)) == description(bn)
+    bn.forged = forged
+    save(library, bn, tmp_path / "file")
+    with pytest.raises(ValueError, match=message):
+        load(library, tmp_path / "file", FORGED)
 
 
 # Arrays of other namespaces

@@ -351,6 +351,31 @@ def test_one_axes_for_one_feature():
     assert not left.lines
 
 
+def overlaps(ax, extent):
+    return ax.get_window_extent().overlaps(extent)
+
+
+@pytest.mark.parametrize(("features", "n_cols"), [(["a"], 2), (None, 1), (None, 2)])
+def test_the_legend_is_whole(features, n_cols):
+    figure = draw(BN, FRAME, features=features, n_cols=n_cols).figure_
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    extent = legend.get_window_extent()
+    assert 0 <= extent.x0
+    assert extent.x1 <= figure.bbox.x1
+    assert extent.y1 <= figure.bbox.y1
+    assert not any(overlaps(ax, extent) for ax in figure.axes)
+
+
+def test_the_legend_stays_in_axes_of_their_own_size():
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
+    draw(BN, FRAME, features="a", ax=axes[1])
+    figure.draw_without_rendering()
+    extent = axes[1].get_legend().get_window_extent()
+    assert axes[1].get_window_extent().containsx(extent.x0)
+    assert axes[1].get_window_extent().containsx(extent.x1)
+
+
 def test_a_grid_takes_the_place_of_one_axes():
     figure, (left, right) = plt.subplots(1, 2, layout="constrained")
     display = draw(BN, FRAME, ax=right)
@@ -360,11 +385,10 @@ def test_a_grid_takes_the_place_of_one_axes():
     figure.draw_without_rendering()  # warns if there is no room for the axes
     for ax in drawn(display.axes_):
         assert ax.get_position().x0 > left.get_position().x1
-    assert [bool(ax.get_legend()) for ax in drawn(display.axes_)] == [
-        True,
-        False,
-        False,
-    ]
+    # The legend is above the grid, in no neighbour.
+    assert not any(ax.get_legend() for ax in drawn(display.axes_))
+    legend = right.get_legend().get_window_extent()
+    assert not any(overlaps(ax, legend) for ax in (left, *drawn(display.axes_)))
     with pytest.raises(ValueError, match="holds a grid already"):
         display.plot(right)
 
