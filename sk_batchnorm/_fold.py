@@ -496,8 +496,7 @@ def _folded_class(kind: Any) -> type:
     absent = {n: _Absent() for n in names if callable(getattr(kind, n, None))}
     attributes = {
         "__doc__": kind.__doc__,
-        # Whose version BaseEstimator pickles with the module's estimators.
-        "__module__": kind.__module__,
+        "__module__": __name__,
         "_unfolded": kind,
         **absent,
     }
@@ -505,3 +504,24 @@ def _folded_class(kind: Any) -> type:
     return new_class(
         f"Folded{kind.__name__}", bases, {}, lambda n: n.update(attributes)
     )
+
+
+# Where skops may ask for the class of a folded model by its name.
+_MODULES = (
+    "sklearn.linear_model",
+    "sklearn.svm",
+    "sklearn.discriminant_analysis",
+    "sklearn.cross_decomposition",
+    "sklearn.pipeline",
+    "sk_batchnorm.pipeline",
+)
+
+
+def __getattr__(name: str) -> Any:
+    prefix, _, original = name.partition("Folded")
+    if original and not prefix:
+        for module in _MODULES:
+            kind = getattr(import_module(module), original, None)
+            if isinstance(kind, type):
+                return _folded_class(kind)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
