@@ -363,4 +363,5 @@ def _register_with_subclasses(kind: Any, register: Callable[[type], None]) -> No
 _register_with_subclasses(BatchNorm1dTransformer, _register_transformer)
 _register_with_subclasses(StreamingPipeline, _register_pipeline)
 _register_with_subclasses(PredictionOnly, _register_folded)
-_register_wrapper(FrozenEstimator)
+if FrozenEstimator not in sklearn_operator_name_map:  # skl2onnx 1.20 has none
+    _register_wrapper(FrozenEstimator)

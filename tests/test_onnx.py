@@ -483,6 +483,20 @@ def test_streaming_pipeline_without_options():
     assert_allclose(actual, pipe.predict_proba(X), rtol=1e-5, atol=1e-5)
 
 
+def test_what_the_page_says_of_calibration():
+    """When skl2onnx mends it, the page is to be mended."""
+    X, y = rows()
+    wrong = CalibratedClassifierCV(make_pipeline(MinMaxScaler(), LR()), cv=2)
+    right = make_pipeline(BN(), CalibratedClassifierCV(LR(), cv=2))
+    errors = []
+    for model in (wrong.fit(X, y), right.fit(X, y)):
+        _, probability = run_model(model, X).values()
+        probability = [list(each.values()) for each in probability]
+        errors.append(np.abs(probability - model.predict_proba(X)).max())
+    assert errors[0] > 0.1
+    assert errors[1] < 1e-5
+
+
 # FrozenEstimator: as if what is in it stood there.
 
 
