@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import copy, deepcopy
 from functools import cache
+from importlib import import_module
 from types import new_class
 from typing import Any, NamedTuple, NoReturn, TypeVar, overload
 
@@ -73,29 +74,32 @@ def fold(
     ----------
     transformer : BatchNorm1dTransformer or Pipeline
         A fitted transformer with running statistics; or a fitted Pipeline that
-        ends with one and a linear model.
+        ends with one and a linear model. Each of them may be in a FrozenEstimator.
 
     linear_model : estimator
-        Fitted on the transformer's output; None if `transformer` is a Pipeline.
+        Fitted on the transformer's output, in a FrozenEstimator or not; None if
+        `transformer` is a Pipeline.
         It may be any estimator that predicts by its
         attributes ``coef_``, of shape (n_features,) or (n_outputs, n_features),
         dense or sparse, and ``intercept_``.
 
     Returns
     -------
-    estimator of the type of `linear_model`, or Pipeline
-        A copy, with `coef_` and `intercept_` of the dtype that they had. It
-        knows the feature names that the transformer knows. The copy of a
-        Pipeline has the folded model under the model's name and the
-        transformer's step left out, even if only one step remains.
+    estimator of a subclass of the type of `linear_model`, or Pipeline
+        A copy that predicts and does not train, with other `coef_` and `intercept_`:
+        of the dtype that they had, or of float64 where that would lose more than two
+        digits. It knows the feature names that the transformer knows. The copy of a
+        Pipeline has the folded model under the model's name and the transformer's
+        step left out, even if only one step remains.
 
     Raises
     ------
     NotFittedError
         If the transformer or the model is not fitted.
     TypeError
-        If one of them is of another kind, or if `coef_` is computed from
-        something else and can't be set, as with ``SVR(kernel="linear")``.
+        If one of them is of another kind (such as a search, whose
+        ``best_estimator_`` can be folded), or if `coef_` is computed from something
+        else and can't be set, as with ``SVR(kernel="linear")``; take LinearSVR.
     ValueError
         If ``track_running_stats=False`` leaves nothing to fold, if the numbers
         or the names of features differ, if a Pipeline does not end with the
@@ -109,19 +113,24 @@ def fold(
     :meth:`~BatchNorm1dTransformer.transform` subtracts the mean first, so that a
     large mean costs no digits. A linear model can't do that: if the mean of a
     feature is k standard deviations away from 0, log10(k) digits are lost, of the
-    16 of float64 or the 7 of a float32 `coef_`.
+    16 of float64 or the 7 of a float32 `coef_`. Of these, at least 5 are left: the
+    result is float64 if more than two digits would be lost.
 
     Before the folded model is returned, its predictions are compared with those of
     the pair at a few random points. Two different affine maps agree on a plane at
     most, which random points miss. So a model that uses `coef_` in another way,
     such as a ``PLSRegression`` that centres its X, is found out.
 
-    The folded model is for prediction only. Do not train it further: train the
-    pair, and fold again. Its parameters are those of the original model (even
-    ``fit_intercept=False``, though there is an intercept now), so that a clone of
-    one is a clone of the other. Methods that need more than `coef_` and
-    `intercept_`, such as ``transform`` of ``LinearDiscriminantAnalysis`` and
-    ``predict(X, return_std=True)`` of ``BayesianRidge``, raise AttributeError.
+    The folded model is for prediction only, as training would take the coefficients
+    for those of normalised features. It is of a subclass, such as ``FoldedRidge``,
+    without ``partial_fit`` and whatever else trains or transforms (``hasattr`` is
+    False); ``fit`` is there, since scikit-learn takes nothing without it for an
+    estimator, and raises AttributeError. To train further, train the pair, and fold
+    again. The parameters are those of the original model (even
+    ``fit_intercept=False``, though there is an intercept now). A clone is an unfitted
+    model of the original class, as a clone of the original model is. What needs more
+    than `coef_` and `intercept_`, such as ``predict(X, return_std=True)`` of
+    ``BayesianRidge``, raises AttributeError, too.
 
     Examples
     --------
@@ -137,6 +146,8 @@ def fold(
     array([1.018, 1.981, 3.093, 3.908])
     >>> bool(np.allclose(folded.predict(X), ridge.predict(bn.transform(X))))
     True
+    >>> folded
+    FoldedRidge()
     """
     transformer, linear_model = _thawed(transformer), _thawed(linear_model)
     if isinstance(transformer, Pipeline):
@@ -412,7 +423,7 @@ def _with_leaves(pipeline: Pipeline, leaves: Iterator[Any]) -> Pipeline:
             steps.append((name, leaf))
     other = copy(pipeline)
     other.steps = steps
-    if any(isinstance(step, Folded) for _, step in steps):
+    if any(isinstance(step, PredictionOnly) for _, step in steps):
         for_prediction_only(other)
     return other
 
@@ -420,7 +431,7 @@ def _with_leaves(pipeline: Pipeline, leaves: Iterator[Any]) -> Pipeline:
 # For prediction only
 
 
-class Folded:
+class PredictionOnly:
     """Base of the classes of folded models, which predict and do not train.
 
     They have ``fit``, as scikit-learn takes nothing else for an estimator
@@ -444,7 +455,7 @@ class Folded:
         return for_prediction_only, (unfolded(self),)
 
 
-class FoldedPipeline(Folded):
+class PredictionOnlyPipeline(PredictionOnly):
     """Base of the classes of Pipelines that end with a folded model."""
 
     def __getitem__(self, ind: Any) -> Any:
@@ -452,7 +463,7 @@ class FoldedPipeline(Folded):
         return unfolded(self)[ind]
 
 
-def unfolded(folded: Folded) -> Any:
+def unfolded(folded: PredictionOnly) -> Any:
     """Return the same model, of the same attributes, as one of the original class."""
     model: Any = object.__new__(folded._unfolded)
     vars(model).update(vars(folded))
@@ -479,7 +490,7 @@ def _for_prediction_only(kind: type, method: str) -> str:
 
 def for_prediction_only(model: Any) -> Any:
     """Turn a folded model, or a Pipeline with one, into one that does not train."""
-    if not isinstance(model, Folded):
+    if not isinstance(model, PredictionOnly):
         kind: Any = type(model)
         model.__class__ = _folded_class(kind)
     return model
@@ -496,12 +507,32 @@ def _folded_class(kind: Any) -> type:
     absent = {n: _Absent() for n in names if callable(getattr(kind, n, None))}
     attributes = {
         "__doc__": kind.__doc__,
-        # Whose version BaseEstimator pickles with the module's estimators.
-        "__module__": kind.__module__,
+        "__module__": __name__,
         "_unfolded": kind,
         **absent,
     }
-    bases = (FoldedPipeline if is_pipeline else Folded, kind)
+    bases = (PredictionOnlyPipeline if is_pipeline else PredictionOnly, kind)
     return new_class(
         f"Folded{kind.__name__}", bases, {}, lambda n: n.update(attributes)
     )
+
+
+# Where skops may ask for the class of a folded model by its name.
+_MODULES = (
+    "sklearn.linear_model",
+    "sklearn.svm",
+    "sklearn.discriminant_analysis",
+    "sklearn.cross_decomposition",
+    "sklearn.pipeline",
+    "sk_batchnorm.pipeline",
+)
+
+
+def __getattr__(name: str) -> Any:
+    prefix, _, original = name.partition("Folded")
+    if original and not prefix:
+        for module in _MODULES:
+            kind = getattr(import_module(module), original, None)
+            if isinstance(kind, type):
+                return _folded_class(kind)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

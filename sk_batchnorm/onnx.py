@@ -2,9 +2,12 @@
 
 After ``import sk_batchnorm.onnx``, ``skl2onnx.to_onnx`` converts a fitted
 :class:`~sk_batchnorm.BatchNorm1dTransformer`, on its own or anywhere in a Pipeline, a
-ColumnTransformer, a FeatureUnion or a GridSearchCV. The transformer becomes one
-BatchNormalization node, with others before it if the input needs them. Missing values
-stay missing, and the input may have two or three dimensions.
+ColumnTransformer, a FeatureUnion or a GridSearchCV, and so do its subclasses. A
+:class:`~sk_batchnorm.pipeline.StreamingPipeline` may stand wherever a Pipeline may, and
+FrozenEstimator and what :func:`~sk_batchnorm.fold` makes wherever the estimator inside
+may. The transformer becomes one BatchNormalization node, with others before it if the
+input needs them. Missing values stay missing, and the input may have two or three
+dimensions.
 
 The output is float64 if the input is float64, else float32. This holds for integers
 too, which skl2onnx generally treats as float32; they are computed in float64 and then
@@ -40,7 +43,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from sk_batchnorm._fold import Folded, FoldedPipeline, unfolded
+from sk_batchnorm._fold import PredictionOnly, PredictionOnlyPipeline, unfolded
 from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
 from sk_batchnorm._normalize import ROUNDING, output_dtype
 from sk_batchnorm._running_stats import RunningStats
@@ -67,7 +70,7 @@ _WRAPPED_ALIAS = "SkBatchnormWrapped"
 
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
-# How far from transform's the output may be, in units of the weight.
+# How far from transform's the output may be, relative to max(1, |weight|) + |output|.
 _TOLERANCE = {_SINGLE: 1e-5, _DOUBLE: 1e-12}
 
 
@@ -320,7 +323,7 @@ def _register_pipeline(kind: type) -> None:
 
 
 def _register_folded(kind: type) -> None:
-    if issubclass(kind, FoldedPipeline):
+    if issubclass(kind, PredictionOnlyPipeline):
         _register_pipeline(kind)
     else:
         _register_wrapper(kind)
@@ -359,5 +362,6 @@ def _register_with_subclasses(kind: Any, register: Callable[[type], None]) -> No
 
 _register_with_subclasses(BatchNorm1dTransformer, _register_transformer)
 _register_with_subclasses(StreamingPipeline, _register_pipeline)
-_register_with_subclasses(Folded, _register_folded)
-_register_wrapper(FrozenEstimator)
+_register_with_subclasses(PredictionOnly, _register_folded)
+if FrozenEstimator not in sklearn_operator_name_map:  # skl2onnx 1.20 has none
+    _register_wrapper(FrozenEstimator)

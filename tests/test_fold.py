@@ -54,8 +54,9 @@ from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR
 from sklearn.utils import estimator_html_repr, get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from sk_batchnorm import BatchNorm1dTransformer, fold
+from sk_batchnorm import BatchNorm1dTransformer, _fold, fold
 from sk_batchnorm._compat import InvalidParameterError
+from sk_batchnorm._fold import _folded_class
 from sk_batchnorm._normalize import scale_of
 from sk_batchnorm.pipeline import StreamingPipeline
 
@@ -842,6 +843,26 @@ def test_a_pickle_of_a_folded_model_in_another_process(tmp_path):
         check=True,
     )
     assert result.stdout.split() == ["FoldedRidge", str(folded.predict(X)[0]), "False"]
+
+
+@pytest.mark.parametrize("model", [Ridge(), SGDClassifier(), LinearSVC()])
+def test_a_folded_model_in_skops(model):
+    sio = pytest.importorskip("skops.io")
+    bn, model = pair(model, Y if isinstance(model, Ridge) else Y > 0)
+    for folded in (fold(bn, model), fold(make_pipeline(bn, model))):
+        dumped = sio.dumps(folded)
+        names = sio.get_untrusted_types(data=dumped)
+        _folded_class.cache_clear()  # as in another process
+        loaded = sio.loads(dumped, trusted=names)
+        assert type(loaded).__name__ == type(folded).__name__
+        assert_array_equal(loaded.predict(X), folded.predict(X))
+        assert not hasattr(loaded, "partial_fit")
+
+
+def test_no_class_of_another_name():
+    for name in ("FoldedNothing", "Foldedsparse", "Nothing"):
+        with pytest.raises(AttributeError, match=f"has no attribute '{name}'"):
+            getattr(_fold, name)
 
 
 @pytest.mark.parametrize("kind", [Pipeline, StreamingPipeline])
