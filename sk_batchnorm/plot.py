@@ -266,7 +266,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 *labelled, loc="outside upper center", ncols=3, columnspacing=1.5
             )
         elif bounding is not None:
-            bounding.legend(*labelled, loc="center", ncols=2, fontsize="small")
+            bounding.legend(*labelled, loc="center", fontsize="small")
         else:
             # Axes smaller than it keep their size.
             first.legend(fontsize="small").set_in_layout(False)

@@ -361,7 +361,7 @@ def test_the_legend_is_whole(features, n_cols):
     figure.draw_without_rendering()
     (legend,) = figure.legends
     extent = legend.get_window_extent()
-    assert 0 <= extent.x0
+    assert extent.x0 >= 0
     assert extent.x1 <= figure.bbox.x1
     assert extent.y1 <= figure.bbox.y1
     assert not any(overlaps(ax, extent) for ax in figure.axes)
