@@ -319,7 +319,7 @@ def _register_transformer(kind: type) -> None:
 
 def _register_pipeline(kind: type) -> None:
     # Its alias alone: the converter, the parser and the options are Pipeline's.
-    sklearn_operator_name_map[kind] = get_model_alias(Pipeline)
+    sklearn_operator_name_map.update({kind: get_model_alias(Pipeline)})
 
 
 def _register_folded(kind: type) -> None:
