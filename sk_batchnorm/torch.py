@@ -75,7 +75,7 @@ def from_torch(module: torch.nn.Module) -> BatchNorm1dTransformer:
     layer = _plain_layer(module, "from_torch")
     values = {
         # float64 holds each number of the other dtypes as it is.
-        key: value.detach().to("cpu", torch.float64).numpy()
+        key: value.detach().to("cpu", torch.float64, copy=True).numpy()
         for key, value in _arrays(layer).items()
         if value is not None
     }
@@ -206,9 +206,14 @@ def to_torch(
         for key, value in layer.state_dict().items()
     }
     _check_rounded(tensors, transformer.eps)
+    if "num_batches_tracked" in state and layer.num_batches_tracked is None:
+        # Without one, PyTorch would not go on with momentum=None.
+        layer.num_batches_tracked = torch.as_tensor(
+            state["num_batches_tracked"], device=tensors["running_mean"].device
+        )
     with torch.no_grad():
         for key, value in layer.state_dict().items():
-            value.copy_(tensors[key])
+            value.copy_(torch.as_tensor(state[key]))
     layer.eps, layer.momentum = transformer.eps, transformer.momentum
     return layer
 
@@ -236,7 +241,11 @@ def _plain_layer(module: Any, caller: str) -> Layer:
             f"{name}."
         )
     plain = (torch.nn.BatchNorm1d.forward, torch.nn.SyncBatchNorm.forward)
-    if type(module).forward not in plain or "forward" in vars(module):
+    if (
+        type(module).forward not in plain
+        or "forward" in vars(module)
+        or type(module).__call__ is not torch.nn.Module.__call__
+    ):
         raise TypeError(
             f"This {name} has a forward of its own, which a transformer can't repeat: "
             f"{caller} takes plain layers."

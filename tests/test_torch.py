@@ -222,6 +222,15 @@ def test_the_affine_map_survives_fit_and_clone(bias):
     assert_array_equal(bn.weight_init, layer.weight.detach())
 
 
+def test_the_start_is_no_view_of_the_layer():
+    layer = trained(torch.nn.BatchNorm1d(3))  # float64: nothing to convert
+    bn = from_torch(layer)
+    start = bn.weight_.copy()
+    with torch.no_grad():
+        layer.weight += 1
+    assert_array_equal(bn.fit(X).weight_, start)
+
+
 def test_a_frozen_layer_in_a_pipeline():
     layer = trained(torch.nn.BatchNorm1d(3))
     pipe = make_pipeline(FrozenEstimator(from_torch(layer)), LogisticRegression())
@@ -305,10 +314,14 @@ def test_into_a_layer(kind, dtype):
 
 
 def test_into_a_layer_without_a_count():
-    layer = torch.nn.BatchNorm1d(3)
+    layer = torch.nn.BatchNorm1d(3, dtype=torch.float64)
     layer.num_batches_tracked = None
-    to_torch(BatchNorm1dTransformer().fit(X), into=layer)
-    assert layer.num_batches_tracked is None
+    bn = BatchNorm1dTransformer(momentum=None).fit(X)
+    to_torch(bn, into=layer)
+    layer(tensor(X[:10]))
+    bn.partial_fit(X[:10])
+    assert_allclose(layer.running_mean, bn.running_mean_, rtol=1e-12)
+    assert int(layer.num_batches_tracked) == bn.num_batches_tracked_
 
 
 @pytest.mark.parametrize(
@@ -361,6 +374,11 @@ class WithReLU(torch.nn.BatchNorm1d):
         return super().forward(input).relu()
 
 
+class CalledWithReLU(torch.nn.BatchNorm1d):
+    def __call__(self, input):
+        return super().__call__(input).relu()
+
+
 def hooked(register):
     layer = torch.nn.BatchNorm1d(3)
     getattr(layer, register)(lambda *args: None)
@@ -378,6 +396,7 @@ def patched():
     ("make", "error", "message"),
     [
         (lambda: WithReLU(3), TypeError, "WithReLU has a forward of its own"),
+        (lambda: CalledWithReLU(3), TypeError, "CalledWithReLU has a forward of"),
         (patched, TypeError, "a forward of its own"),
         (lambda: hooked("register_forward_hook"), TypeError, "a forward hook"),
         (lambda: hooked("register_forward_pre_hook"), TypeError, "a forward hook"),
