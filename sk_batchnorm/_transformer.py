@@ -859,9 +859,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             `track_running_stats`; without "num_batches_tracked", as PyTorch wrote it
             before version 0.4.1, the count is 0. The values may be anything that NumPy
             can convert, and PyTorch's tensors on the CPU, of any dtype, with a gradient
-            or without; they are copied to float64. A mean and
-            a variance may both be NaN where the count is 0: that feature was never
-            observed.
+            or without; they are copied to float64. A mean and a variance may both be
+            NaN where the count is 0: that feature was never observed.
 
         feature_names : array-like of str of shape (n_features,), default=None
             `feature_names_in_`, which a state dict does not hold. With None, names that

@@ -5,6 +5,7 @@ Needs PyTorch: ``pip install "sk-batchnorm[torch]"``.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, TypeAlias, TypeVar, overload
 
 import numpy as np
@@ -80,7 +81,7 @@ def from_torch(module: torch.nn.Module) -> BatchNorm1dTransformer:
         if value is not None
     }
     bn = BatchNorm1dTransformer(
-        layer.num_features,
+        _n_features(layer),
         eps=layer.eps,
         momentum=layer.momentum,
         affine=layer.weight is not None,
@@ -152,8 +153,8 @@ def to_torch(
         If `into` has another number of features, or another set of weight, bias and
         running statistics; if dtype or device is passed beside it; if PyTorch lacks a
         setting of the transformer, so that the layer's outputs would not be the
-        transformer's, now or after more training; or if a number of
-        the state is too large for dtype. `into` is then as it was.
+        transformer's, now or after more training; or if a number of the state is too
+        large for dtype. `into` is then as it was.
 
     See Also
     --------
@@ -233,7 +234,7 @@ def _plain_layer(module: Any, caller: str) -> Layer:
     if isinstance(module, torch.nn.LazyBatchNorm1d):
         raise ValueError(
             "This LazyBatchNorm1d does not know its number of features yet: pass it "
-            "a mini-batch first."
+            "a mini-batch first, in eval mode if it shall learn nothing from it."
         )
     if not isinstance(module, Layer):
         raise TypeError(
@@ -262,7 +263,7 @@ def _plain_layer(module: Any, caller: str) -> Layer:
             "This layer is on the meta device, where there are no numbers. Load its "
             "checkpoint first, as in BatchNorm1dTransformer(...).load_state_dict(...)."
         )
-    if not module.num_features:
+    if not _n_features(module):
         raise ValueError(
             "PyTorch leaves num_features of a LazyBatchNorm1d without weight and "
             "running statistics at 0, even after data. Set it first, as in "
@@ -271,26 +272,41 @@ def _plain_layer(module: Any, caller: str) -> Layer:
     return module
 
 
+def _n_features(layer: Layer) -> int:
+    """Number of features, which PyTorch leaves at 0 in some layers that were lazy."""
+    widths = [len(value) for value in _arrays(layer).values() if value is not None]
+    return widths[0] if widths else layer.num_features
+
+
 def _arrays(layer: Layer) -> dict[str, torch.Tensor | None]:
     """What the layer computes with, which a state dict need not hold.
 
     A parametrized, weight-normed or pruned weight is computed from other parameters.
     """
-    for hook in layer._forward_pre_hooks.values():
-        if isinstance(hook, WeightNorm | BasePruningMethod):
-            hook(layer, None)  # else the weight is that of the last forward pass
+    hooks = [
+        hook
+        for hook in layer._forward_pre_hooks.values()
+        if isinstance(hook, WeightNorm | BasePruningMethod)
+    ]
+    if hooks:  # else the weight is that of the last forward pass
+        layer = copy(layer)  # which they set the weight of
+    for hook in hooks:
+        hook(layer, None)
     names = ("weight", "bias", "running_mean", "running_var")
     return {name: getattr(layer, name) for name in names}
 
 
 def _check_that_it_fits(layer: Layer, state: dict[str, Any], n_features: int) -> None:
-    if layer.num_features != n_features:
+    if _n_features(layer) != n_features:
         raise ValueError(
-            f"The layer has {layer.num_features} features, the transformer "
+            f"The layer has {_n_features(layer)} features, the transformer "
             f"{n_features}."
         )
-    computed = [name for name in _arrays(layer) if name not in layer.state_dict()]
-    computed = [name for name in computed if getattr(layer, name) is not None]
+    computed = [
+        name
+        for name, value in _arrays(layer).items()
+        if value is not None and name not in layer.state_dict()
+    ]
     if computed:
         raise TypeError(
             f"The layer computes its {' and '.join(computed)} from other parameters. "
@@ -316,8 +332,7 @@ def _check_rounded(tensors: dict[str, torch.Tensor], eps: float) -> None:
     if var is not None and not (var + eps).all():
         raise ValueError(
             "PyTorch would divide a feature by 0: its variance plus eps="
-            f"{eps:g} is 0 in {var.dtype}. Set eps to a larger "
-            "number first."
+            f"{eps:g} is 0 in {var.dtype}. Set eps to a larger number first."
         )
 
 

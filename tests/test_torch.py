@@ -145,27 +145,34 @@ def test_the_transformer_is_no_view_of_the_layer():
         assert_array_equal(bn.state_dict()[key], value)
 
 
-def test_a_trained_network_goes_on_as_a_pipeline():
+def network_of_wine(n_steps):
+    """A network trained on wine, its data, and its linear layer as a classifier."""
     data, target = load_wine(return_X_y=True)
     torch.manual_seed(0)
     network = torch.nn.Sequential(
         torch.nn.BatchNorm1d(13), torch.nn.Linear(13, 3)
     ).double()
     optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
-    x, y = tensor(data), torch.from_numpy(target)
-    rng = torch.Generator().manual_seed(0)
-    for _ in range(300):
-        rows = torch.randperm(len(x), generator=rng)[:32]
-        loss = torch.nn.functional.cross_entropy(network(x[rows]), y[rows])
+    rng = np.random.default_rng(0)
+    for _ in range(n_steps):
+        rows = rng.permutation(len(data))[:32]
+        loss = torch.nn.functional.cross_entropy(
+            network(tensor(data[rows])), torch.from_numpy(target[rows])
+        )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    norm, linear = network
+    linear = network[1]
     classifier = LogisticRegression()
     classifier.classes_ = np.unique(target)
     classifier.coef_ = linear.weight.detach().numpy()
     classifier.intercept_ = linear.bias.detach().numpy()
-    pipeline = make_pipeline(from_torch(norm), classifier)
+    return network, data, target, classifier
+
+
+def test_a_trained_network_goes_on_as_a_pipeline():
+    network, data, target, classifier = network_of_wine(300)
+    pipeline = make_pipeline(from_torch(network[0]), classifier)
     expected = output(network, data)
     # Sums of 13 terms.
     assert_allclose(pipeline.decision_function(data), expected, rtol=1e-11, atol=1e-11)
@@ -240,32 +247,15 @@ def test_a_frozen_layer_in_a_pipeline():
 
 def test_from_a_network_to_a_stream_and_back_and_to_onnx():
     """Trained in PyTorch, adapted to rows without labels, put back, exported."""
-    data, target = load_wine(return_X_y=True)
-    torch.manual_seed(0)
-    network = torch.nn.Sequential(
-        torch.nn.BatchNorm1d(13), torch.nn.Linear(13, 3)
-    ).double()
-    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
-    rng = np.random.default_rng(0)
-    for _ in range(100):
-        rows = rng.permutation(len(data))[:32]
-        loss = torch.nn.functional.cross_entropy(
-            network(tensor(data[rows])), torch.from_numpy(target[rows])
-        )
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+    network, data, _, classifier = network_of_wine(100)
     norm, linear = network
-    classifier = LogisticRegression()
-    classifier.classes_ = np.unique(target)
-    classifier.coef_ = linear.weight.detach().numpy()
-    classifier.intercept_ = linear.bias.detach().numpy()
     stream = make_streaming_pipeline(from_torch(norm), FrozenEstimator(classifier))
     close = {"rtol": 1e-10, "atol": 1e-10}  # sums of 13 terms
     assert_allclose(stream.decision_function(data), output(network, data), **close)
 
     # The sensors drift; nobody has labelled what they see.
     drifted = 1.5 * data + 10
+    rng = np.random.default_rng(0)
     network.train()
     network[1].eval()
     for batch in np.array_split(drifted[rng.permutation(len(data))], 8):
@@ -441,8 +431,20 @@ def test_a_weight_that_is_computed(wrap):
     with torch.no_grad():  # as a step of an optimizer, after the last forward pass
         for parameter in layer.parameters():
             parameter *= 1.5
+    before = dict(vars(layer))
     bn = from_torch(layer)
+    assert all(vars(layer)[name] is value for name, value in before.items())
     assert_allclose(bn.transform(X), output(layer, X), rtol=1e-12, atol=1e-10)
+
+
+def test_a_lazy_layer_that_has_loaded_a_state():
+    lazy = torch.nn.LazyBatchNorm1d(dtype=torch.float64)
+    lazy.load_state_dict(trained(torch.nn.BatchNorm1d(3)).state_dict())
+    with pytest.raises(ValueError, match="in eval mode"):
+        from_torch(lazy)
+    expected = output(lazy, X)
+    assert_allclose(from_torch(lazy).transform(X), expected, rtol=1e-12, atol=1e-10)
+    assert to_torch(BatchNorm1dTransformer().fit(X), into=lazy) is lazy
 
 
 def test_a_lazy_layer_that_learns_nothing():
