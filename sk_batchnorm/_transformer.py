@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import copy as shallow_copy
+from dataclasses import replace
 from functools import partial
 from math import inf
 from numbers import Integral, Real
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from sklearn import get_config
+from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import Tags, check_array
+from sklearn.utils import Tags, assert_all_finite, check_array
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
@@ -944,10 +945,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         loaded = dict(state)
-        stats = loaded.get("_running_stats")
-        if stats is not None:
-            loaded["_running_stats"] = RunningStats(*stats)
-        _check_loaded(loaded)
+        if "_running_stats" in loaded:  # it had learned
+            loaded["_running_stats"] = _loaded_stats(loaded)
         if isinstance(place := loaded.get("_template"), tuple):
             template = loaded["_template"] = empty_array_at(*place)
             for name in _LEARNED_ARRAYS & loaded.keys():
@@ -1478,7 +1477,7 @@ def _starting_values(
     return _checked_vector(name, value)
 
 
-def _checked_vector(name: str, values: ArrayLike, *, allow_nan: bool = False) -> Floats:
+def _checked_vector(name: str, values: ArrayLike) -> Floats:
     """A float64 copy of finite numbers."""
     _refuse_complex(name, values)
     vector: Floats = check_array(
@@ -1487,7 +1486,6 @@ def _checked_vector(name: str, values: ArrayLike, *, allow_nan: bool = False) ->
         dtype=np.float64,
         input_name=name,
         copy=True,
-        ensure_all_finite="allow-nan" if allow_nan else True,
     )
     return vector
 
@@ -1543,17 +1541,64 @@ def _checked_names(feature_names: ArrayLike, n_features: int) -> NDArray[np.obje
 
 
 def _checked_entry(
-    state: Mapping[str, Any], key: str, n_features: int, *, allow_nan: bool = False
+    state: Mapping[str, Any],
+    key: str,
+    n_features: int,
+    *,
+    allow_nan: bool = False,
+    copy: bool = True,
 ) -> Floats:
     values = _as_array(state, key)
     if values.shape != (n_features,):
         raise ValueError(f"{key} has shape {values.shape}, expected {(n_features,)}.")
-    return _checked_vector(key, values, allow_nan=allow_nan)
+    vector: Floats = values.astype(np.float64, copy=copy)
+    if not np.isfinite(vector).all():
+        with config_context(assume_finite=False):  # which is about data
+            assert_all_finite(vector, allow_nan=allow_nan, input_name=key)
+    return vector
 
 
-def _checked_stats(state: Mapping[str, Any], n_features: int) -> RunningStats:
+@ignore_float_errors
+def _loaded_stats(attributes: Mapping[str, Any]) -> RunningStats | None:
+    """Statistics of a file, from which nothing comes that a state dict can't hold."""
+    learned = ("n_features_in_", "weight_", "bias_")
+    missing = [name for name in learned if name not in attributes]
+    if missing:
+        raise ValueError(f"The state does not fit this transformer: missing {missing}.")
+    n_features = attributes["n_features_in_"]
+    names = attributes.get("feature_names_in_")
+    if names is not None and np.shape(names) != (n_features,):
+        raise ValueError(
+            f"feature_names_in_ has shape {np.shape(names)}, expected {(n_features,)}."
+        )
+    for key in ("weight", "bias"):
+        values = to_numpy(attributes[f"{key}_"])
+        if values is not None:
+            _checked_entry({key: values}, key, n_features, copy=False)
+    if attributes["_running_stats"] is None:
+        return None
+    stats = RunningStats(*attributes["_running_stats"])
+    state = {
+        "running_mean": stats.mean,
+        "running_var": stats.var,
+        "num_batches_tracked": stats.num_batches,
+    }
+    checked = _checked_stats(state, n_features, copy=False)
+    start_weight = _as_array({"start_weight": stats.start_weight}, "start_weight")
+    is_share = (start_weight >= 0) & (start_weight <= 1)
+    if start_weight.shape not in ((), (n_features,)) or not is_share.all():
+        raise ValueError(
+            "start_weight must be from 0 to 1, or so for each of "
+            f"{n_features} features; got {stats.start_weight!r}."
+        )
+    return replace(checked, start_weight=stats.start_weight)
+
+
+def _checked_stats(
+    state: Mapping[str, Any], n_features: int, *, copy: bool = True
+) -> RunningStats:
     mean, var = (
-        _checked_entry(state, key, n_features, allow_nan=True)
+        _checked_entry(state, key, n_features, allow_nan=True, copy=copy)
         for key in ("running_mean", "running_var")
     )
     count: Count = 0
@@ -1569,27 +1614,6 @@ def _checked_stats(state: Mapping[str, Any], n_features: int) -> RunningStats:
                 "of a feature that was never observed."
             )
     return RunningStats(mean, var, count)
-
-
-def _check_loaded(loaded: Mapping[str, Any]) -> None:
-    """Refuse in a file what load_state_dict would refuse."""
-    if "_running_stats" not in loaded:
-        return  # not fitted
-    n_features = loaded["n_features_in_"]
-    for name in ("weight", "bias"):
-        if (values := loaded.get(f"{name}_")) is not None:
-            _checked_entry({name: values}, name, n_features)
-    stats = loaded["_running_stats"]
-    if stats is None:
-        return
-    state = {"running_mean": stats.mean, "running_var": stats.var}
-    _checked_stats(state | {"num_batches_tracked": stats.num_batches}, n_features)
-    weights = np.asarray(stats.start_weight)
-    if (
-        weights.shape not in ((), (n_features,))
-        or not ((weights >= 0) & (weights <= 1)).all()
-    ):
-        raise ValueError(f"The start's weight must be between 0 and 1; got {weights}.")
 
 
 def _as_array(state: Mapping[str, Any], key: str) -> NDArray[Any]:

@@ -476,7 +476,7 @@ def _is_its_attributes(kind: Any) -> bool:
     return issubclass(kind, BaseEstimator) and all(
         _OWN_WAYS.isdisjoint(vars(base))
         for base in kind.__mro__
-        if base not in (ABC, BaseEstimator, object)
+        if base not in (ABC, BaseEstimator, BatchNorm1dTransformer, object)
     )
 
 

@@ -10,6 +10,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from threading import Lock
 
 import joblib
 import numpy as np
@@ -152,7 +153,7 @@ def test_memory_mapped_by_joblib(mode, tmp_path):
         mapped = joblib.load(tmp_path / case, mmap_mode=mode)
         assert description(mapped) == description(bn)
         if case == "default":
-            assert isinstance(mapped.running_mean_, np.memmap)
+            assert isinstance(mapped.running_mean_.base, np.memmap)
             assert_read_only(mapped)
             assert not isinstance(mapped.transform(X), np.memmap)
 
@@ -219,7 +220,7 @@ MEAN, VAR = np.zeros(3), np.ones(3)
         ({"_running_stats": (MEAN * np.nan, VAR, 1, 0.0)}, "running_mean contains NaN"),
         ({"_running_stats": (MEAN, VAR, -1, 0.0)}, "num_batches_tracked must be"),
         ({"_running_stats": (MEAN, VAR, np.ones(2, int), 0.0)}, "num_batches_tracked"),
-        ({"_running_stats": (MEAN, VAR, 1, 7.0)}, "start's weight"),
+        ({"_running_stats": (MEAN, VAR, 1, 7.0)}, "start_weight"),
         ({"n_features_in_": 2}, "has shape"),
         ({"weight_": np.ones(1)}, r"weight has shape \(1,\)"),
         ({"bias_": np.full(3, np.nan)}, "bias contains NaN"),
@@ -235,6 +236,104 @@ def test_a_changed_file_is_refused(library, forged, message, tmp_path):
     save(library, bn, tmp_path / "file")
     with pytest.raises(ValueError, match=message):
         load(library, tmp_path / "file", FORGED)
+
+
+def saved_with(library, path, changes):
+    """Save a transformer with other attributes than it may have."""
+    bn = cases()["default"]
+    state = {k: v for k, v in (bn.__getstate__() | changes).items() if v is not ...}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BatchNorm1dTransformer, "__getstate__", lambda self: state)
+        save(library, bn, path)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("running_var", [1.0, -1.0, 1.0]),
+        ("running_var", [1.0, np.inf, 1.0]),
+        ("running_var", [1.0, np.nan, 1.0]),
+        ("running_mean", [np.nan, 0.0, 0.0]),
+        ("running_mean", [0.0, 0.0, -np.inf]),
+        ("running_mean", [0.0]),
+        ("running_mean", [[0.0, 0.0, 0.0]]),
+        ("running_mean", [0j, 0j, 0j]),
+        ("running_var", ["a", "b", "c"]),
+        ("num_batches_tracked", -1),
+        ("num_batches_tracked", 1.0),
+        ("num_batches_tracked", [1, 2]),
+        ("num_batches_tracked", [1, -2, 3]),
+        ("weight", [1.0]),
+        ("weight", [1.0, np.nan, 1.0]),
+        ("bias", [0.0, 0.0]),
+        ("bias", [0.0, 0.0, np.inf]),
+    ],
+)
+def test_what_a_state_dict_may_not_hold_no_file_may(library, key, value, tmp_path):
+    pytest.importorskip(library)
+    value = np.array(value) if isinstance(value, list) else value
+    good = cases()["default"].state_dict()
+    with pytest.raises(ValueError, match=key) as expected:
+        BatchNorm1dTransformer(3).load_state_dict(good | {key: value})
+    if key in ("weight", "bias"):
+        changes = {f"{key}_": value}
+    else:
+        stats = good | {"num_batches_tracked": 1, key: value}
+        names = ("running_mean", "running_var", "num_batches_tracked")
+        changes = {"_running_stats": tuple(stats[name] for name in names)}
+    saved_with(library, tmp_path / "file", changes)
+    # assume_finite is about data, not about what is loaded.
+    with sklearn.config_context(assume_finite=True):
+        with pytest.raises(ValueError, match=key) as refused:
+            load(library, tmp_path / "file")
+        with pytest.raises(ValueError, match=key):
+            BatchNorm1dTransformer(3).load_state_dict(good | {key: value})
+    assert str(refused.value) == str(expected.value)
+
+
+STATS = (np.zeros(3), np.ones(3), 4)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_features_in_": 2}, r"shape \(3,\), expected \(2,\)"),
+        ({"feature_names_in_": np.array(["a"])}, "feature_names_in_ has shape"),
+        ({"weight_": ...}, r"missing \['weight_'\]"),
+        ({"n_features_in_": ..., "bias_": ...}, r"missing \['n_features_in_', 'bias_"),
+        ({"_running_stats": (*STATS, 1.5)}, "start_weight must be from 0 to 1"),
+        ({"_running_stats": (*STATS, np.nan)}, "start_weight must be from 0 to 1"),
+        ({"_running_stats": (*STATS, np.zeros(2))}, "start_weight must be from 0 to 1"),
+    ],
+)
+def test_a_file_whose_parts_do_not_agree(library, changes, message, tmp_path):
+    pytest.importorskip(library)
+    saved_with(library, tmp_path / "file", changes)
+    with pytest.raises(ValueError, match=message):
+        load(library, tmp_path / "file")
+
+
+@pytest.mark.parametrize("dtype", [">f8", "<f8"])
+def test_statistics_of_a_machine_of_the_other_byte_order(dtype, tmp_path):
+    mean, var = np.arange(3.0), np.arange(1.0, 4.0)
+    stats = (mean.astype(dtype), var.astype(dtype), 4)
+    saved_with("pickle", tmp_path / "file", {"_running_stats": stats})
+    loaded = load("pickle", tmp_path / "file")
+    assert loaded.running_mean_.dtype.isnative
+    assert_array_equal(loaded.running_mean_, mean)
+    assert_array_equal(loaded.running_var_, var)
+
+
+def test_a_feature_that_was_never_observed_is_loaded(tmp_path):
+    stats = (np.array([np.nan, 1.0]), np.array([np.nan, 2.0]), np.array([0, 4]))
+    changes = {"_running_stats": stats, "n_features_in_": 2}
+    changes |= {"weight_": None, "bias_": None}
+    saved_with("pickle", tmp_path / "file", changes)
+    loaded = load("pickle", tmp_path / "file")
+    assert_array_equal(loaded.running_mean_, stats[0])
+    assert_array_equal(loaded.num_batches_tracked_, [0, 4])
 
 
 # Arrays of other namespaces
@@ -313,6 +412,19 @@ def test_a_copy_goes_its_own_way(copied):
     assert description(other) == before
     other.partial_fit(X)
     assert description(bn) == before != description(other)
+
+
+@pytest.mark.parametrize("method", ["partial_fit", "fit", "reset_running_stats"])
+def test_learning_keeps_what_a_subclass_does_not_save(method):
+    class WithLock(BatchNorm1dTransformer):
+        def __getstate__(self):
+            return {k: v for k, v in super().__getstate__().items() if k != "lock"}
+
+    bn = WithLock().fit(X)
+    bn.lock = lock = Lock()
+    getattr(bn, method)(*[X] * (method != "reset_running_stats"))
+    assert bn.lock is lock
+    assert not hasattr(copy.deepcopy(bn), "lock")
 
 
 def test_saving_changes_nothing():

@@ -504,6 +504,18 @@ def test_an_attribute_may_come_while_a_step_is_copied():
     assert make_streaming_pipeline(step).partial_fit(X_OLD)[0].count_ == 1
 
 
+def test_a_subclass_is_copied_without_what_checks_a_file(monkeypatch):
+    class Plain(BatchNorm1dTransformer):
+        pass
+
+    bn = Plain().partial_fit(np.arange(6.0).reshape(3, 2))
+    monkeypatch.setattr(BatchNorm1dTransformer, "__setstate__", None)
+    copied = _deepcopy(bn, {})
+    assert type(copied) is Plain
+    assert_array_equal(copied.running_mean_, bn.running_mean_)
+    assert copied.weight_ is not bn.weight_
+
+
 @pytest.mark.parametrize("step", FINAL, ids=lambda step: type(step).__name__)
 def test_copies_are_those_of_deepcopy(step):
     if step in (None, "passthrough"):
