@@ -43,12 +43,12 @@ def save(library, obj, path):
         Path(path).write_bytes(importlib.import_module(library).dumps(obj))
 
 
-def load(library, path, *trusted):
+def load(library, path):
     if library == "joblib":
         return joblib.load(path)
     data = Path(path).read_bytes()
     if library == "skops.io":
-        return importlib.import_module(library).loads(data, trusted=[OURS, *trusted])
+        return importlib.import_module(library).loads(data, trusted=[OURS])
     return importlib.import_module(library).loads(data)
 
 
@@ -196,48 +196,6 @@ def test_skops_has_to_trust_the_classes_of_a_streaming_pipeline(tmp_path):
 # Files that someone has changed
 
 
-class Forged(BatchNorm1dTransformer):
-    """Is saved with other numbers than it has."""
-
-    def __getstate__(self):
-        state = super().__getstate__() | vars(self).get("forged", {})
-        state.pop("forged", None)
-        return state
-
-
-FORGED = f"{__name__}.Forged"
-MEAN, VAR = np.zeros(3), np.ones(3)
-
-
-@pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize(
-    ("forged", "message"),
-    [
-        ({"_running_stats": (MEAN, VAR - 2, 1, 0.0)}, "running_var has a negative"),
-        ({"_running_stats": (MEAN, VAR[:1], 1, 0.0)}, r"running_var has shape \(1,\)"),
-        ({"_running_stats": (MEAN[:2], VAR, 1)}, r"running_mean has shape \(2,\)"),
-        ({"_running_stats": (MEAN, VAR * np.inf, 1, 0.0)}, "running_var"),
-        ({"_running_stats": (MEAN * np.nan, VAR, 1, 0.0)}, "running_mean contains NaN"),
-        ({"_running_stats": (MEAN, VAR, -1, 0.0)}, "num_batches_tracked must be"),
-        ({"_running_stats": (MEAN, VAR, np.ones(2, int), 0.0)}, "num_batches_tracked"),
-        ({"_running_stats": (MEAN, VAR, 1, 7.0)}, "start_weight"),
-        ({"n_features_in_": 2}, "has shape"),
-        ({"weight_": np.ones(1)}, r"weight has shape \(1,\)"),
-        ({"bias_": np.full(3, np.nan)}, "bias contains NaN"),
-    ],
-    ids=str,
-)
-def test_a_changed_file_is_refused(library, forged, message, tmp_path):
-    pytest.importorskip(library)
-    bn = Forged().fit(X)
-    save(library, bn, tmp_path / "file")
-    assert description(load(library, tmp_path / "file", FORGED)) == description(bn)
-    bn.forged = forged
-    save(library, bn, tmp_path / "file")
-    with pytest.raises(ValueError, match=message):
-        load(library, tmp_path / "file", FORGED)
-
-
 def saved_with(library, path, changes):
     """Save a transformer with other attributes than it may have."""
     bn = cases()["default"]
@@ -257,6 +215,7 @@ def saved_with(library, path, changes):
         ("running_mean", [np.nan, 0.0, 0.0]),
         ("running_mean", [0.0, 0.0, -np.inf]),
         ("running_mean", [0.0]),
+        ("running_var", [1.0]),
         ("running_mean", [[0.0, 0.0, 0.0]]),
         ("running_mean", [0j, 0j, 0j]),
         ("running_var", ["a", "b", "c"]),
@@ -304,6 +263,7 @@ STATS = (np.zeros(3), np.ones(3), 4)
         ({"weight_": ...}, r"missing \['weight_'\]"),
         ({"n_features_in_": ..., "bias_": ...}, r"missing \['n_features_in_', 'bias_"),
         ({"_running_stats": (*STATS, 1.5)}, "start_weight must be from 0 to 1"),
+        ({"_running_stats": (*STATS, -1.0)}, "start_weight must be from 0 to 1"),
         ({"_running_stats": (*STATS, np.nan)}, "start_weight must be from 0 to 1"),
         ({"_running_stats": (*STATS, np.zeros(2))}, "start_weight must be from 0 to 1"),
     ],
