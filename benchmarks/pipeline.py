@@ -36,7 +36,7 @@ def ratios(X: Any, n_classes: int, seconds: float) -> tuple[float, list[float]]:
     if n_classes:
         kind, kwargs = SGDClassifier, {"classes": np.arange(n_classes)}
     # Of sparse X the variances are about 1e-5, the default of eps, which would warn.
-    params = {"bias_correction": True, "with_mean": not sparse.issparse(X), "eps": 1e-9}
+    params = {"bias_correction": True, "with_mean": not sparse.issparse(X), "eps": 0.0}
     bn, model = BatchNorm1dTransformer(**params), kind(random_state=0)
     pipe = make_streaming_pipeline(
         BatchNorm1dTransformer(**params), kind(random_state=0)
