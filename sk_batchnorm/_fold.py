@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import copy, deepcopy
 from functools import cache
 from importlib import import_module
-from types import new_class
-from typing import Any, NamedTuple, NoReturn, TypeVar, overload
+from typing import Any, NoReturn, TypeVar, overload
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
@@ -33,13 +30,15 @@ _N_PROBES = 4
 # which leaves float32 five.
 _LARGEST_LOSS = 100.0
 
-# Of scikit-learn, with the linear models that have coefficients of their own.
-_LINEAR = {
-    "SVC": "LinearSVC",
-    "NuSVC": "LinearSVC",
-    "SVR": "LinearSVR",
-    "NuSVR": "LinearSVR",
-}
+# Where skops may ask for the class of a folded model by its name.
+_MODULES = (
+    "sklearn.linear_model",
+    "sklearn.svm",
+    "sklearn.discriminant_analysis",
+    "sklearn.cross_decomposition",
+    "sklearn.pipeline",
+    "sk_batchnorm.pipeline",
+)
 
 AnyPipeline = TypeVar("AnyPipeline", bound=Pipeline)
 LinearModel = TypeVar("LinearModel")
@@ -159,6 +158,77 @@ def fold(
             "fold takes a BatchNorm1dTransformer and a linear model, or a Pipeline; "
             f"got {transformer!r}.{_advice(transformer)}"
         )
+    return _fold_pair(transformer, linear_model)
+
+
+def _fold_pair(transformer: BatchNorm1dTransformer, linear_model: Any) -> Any:
+    affine_map, X, Z = _affine_map_and_probes(transformer)
+    coef, intercept = _coefficients(linear_model, transformer)
+    new_coef, new_intercept, tolerance = _folded(coef, intercept, affine_map, X, Z)
+    if sparse.issparse(linear_model.coef_):
+        new_coef = type(linear_model.coef_.tocsr())(new_coef)  # as of sparsify()
+    name, folded = type(linear_model).__name__, deepcopy(linear_model)
+    for attribute in ("feature_names_in_", *_OF_NORMALISED_FEATURES):
+        vars(folded).pop(attribute, None)
+    expected = _predictions(folded, Z)
+    try:
+        folded.coef_, folded.intercept_ = new_coef, new_intercept
+    except AttributeError as error:
+        raise TypeError(
+            f"{name} computes coef_ or intercept_ from something else, so that there "
+            f"is nothing to fold into.{_advice(linear_model)}"
+        ) from error
+    if not _are_close(_predictions(folded, X), expected, tolerance):
+        raise ValueError(
+            f"Folded, {name} would predict something else: it does not predict by "
+            "X @ coef_.T + intercept_ alone, or what is folded into coef_ is too small "
+            f"for {new_coef.dtype}."
+        )
+    if hasattr(transformer, "feature_names_in_"):
+        folded.feature_names_in_ = transformer.feature_names_in_.copy()
+    return for_prediction_only(folded)
+
+
+def _fold_pipeline(pipeline: Pipeline) -> Pipeline:
+    """Copy with the last estimator folded, without the transformer before it."""
+    steps = dict(pipeline.steps)
+    names = [name for name, step in steps.items() if not isinstance(step, str | None)]
+    kinds = [type(_thawed(steps[name])) for name in names[-2:]]
+    if not (
+        len(kinds) == 2
+        and issubclass(kinds[0], BatchNorm1dTransformer)
+        and not issubclass(kinds[1], Pipeline)
+    ):
+        raise ValueError(
+            "The last two steps of the Pipeline must be a BatchNorm1dTransformer and "
+            "a linear model, not a Pipeline that contains them; "
+            f"got {[type(steps[name]).__name__ for name in names[-2:]]}."
+        )
+    steps[names[-1]] = fold(steps.pop(names[-2]), steps[names[-1]])
+    folded = copy(pipeline)
+    folded.steps = deepcopy(list(steps.items()))
+    return for_prediction_only(folded)
+
+
+def _thawed(estimator: Any) -> Any:
+    """Return what is in a FrozenEstimator, or in several."""
+    while isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    return estimator
+
+
+def _advice(estimator: Any) -> str:
+    """What to fold instead of a search, or of a support vector machine."""
+    for name in ("best_estimator_", "estimator_"):
+        if hasattr(estimator, name):
+            return f" Fold its {name}."
+    name = type(estimator).__name__.removeprefix("Nu")
+    is_kernel = name in ("SVC", "SVR")
+    return f" Train a Linear{name}, which can be folded." if is_kernel else ""
+
+
+def _affine_map_and_probes(transformer: BatchNorm1dTransformer) -> Any:
+    """Mean, scale and bias, points X where the data lie, and the output Z for them."""
     _, stats, weight, bias = transformer._with_state(lambda: None)
     if stats is None:
         raise ValueError(
@@ -171,89 +241,37 @@ def fold(
             f"{names_in_words(names)} was never observed, so that there is no mean and "
             "no variance to fold."
         )
-    coef, intercept = _coefficients(linear_model, transformer.n_features_in_)
-    _check_names(transformer, linear_model)
-    zeros = np.zeros_like(stats.mean)
-    affine_map = _AffineMap(
-        stats.mean if transformer.with_mean else zeros,
-        stats.scale(transformer.eps, weight),
-        zeros if bias is None else bias,
-    )
-    # Where the data lie.
-    std = stats.inverse_scale(transformer.eps, None)
-    rng = np.random.default_rng(0)
-    X = stats.mean + std * rng.standard_normal((_N_PROBES, std.size))
-    Z = normalize(X, *affine_map, copy=True)
-    scaled, shifted = _folded(coef, intercept, affine_map, X, Z)
-    folded = deepcopy(linear_model)
-    for name in ("feature_names_in_", *_OF_NORMALISED_FEATURES):
-        vars(folded).pop(name, None)
-    try:
-        folded.coef_, folded.intercept_ = scaled, shifted
-    except AttributeError as error:
-        raise TypeError(
-            f"{type(linear_model).__name__} computes coef_ or intercept_ from "
-            f"something else, so that there is nothing to fold into."
-            f"{_advice(linear_model)}"
-        ) from error
-
-    tolerance = _rounding(coef, intercept, affine_map, X, Z, scaled.dtype)
-    _check_equal(folded, X, linear_model, Z, tolerance)
-    if hasattr(transformer, "feature_names_in_"):
-        folded.feature_names_in_ = transformer.feature_names_in_.copy()
-    return for_prediction_only(folded)
+    mean = stats.mean if transformer.with_mean else np.zeros_like(stats.mean)
+    bias = np.zeros_like(mean) if bias is None else bias
+    affine_map = mean, stats.scale(transformer.eps, weight), bias
+    noise = np.random.default_rng(0).standard_normal((_N_PROBES, mean.size))
+    X = stats.mean + stats.inverse_scale(transformer.eps, None) * noise
+    return affine_map, X, normalize(X, *affine_map, copy=True)
 
 
-def _thawed(estimator: Any) -> Any:
-    """Return what is in a FrozenEstimator, or in several."""
-    while isinstance(estimator, FrozenEstimator):
-        estimator = estimator.estimator
-    return estimator
-
-
-def _advice(estimator: Any) -> str:
-    """What to fold instead, for estimators that have it or have a sibling."""
-    for name in ("best_estimator_", "estimator_"):
-        if hasattr(estimator, name):
-            return f" Fold its {name}."
-    sibling = _LINEAR.get(type(estimator).__name__)
-    return f" Train a {sibling}, which can be folded." if sibling else ""
-
-
-class _AffineMap(NamedTuple):
-    """``(x - mean) * scale + bias``, of arrays of shape (n_features,)."""
-
-    mean: Floats
-    scale: Floats
-    bias: Floats
-
-
-def _coefficients(linear_model: Any, n_features: int) -> tuple[Any, NDArray[Any]]:
-    """`coef_` and `intercept_`, of a floating dtype and of shapes that fit."""
-    name = type(linear_model).__name__
+def _coefficients(model: Any, transformer: BatchNorm1dTransformer) -> tuple[Any, Any]:
+    """`coef_` and `intercept_` of a model that fits: dense, of floating dtypes."""
+    name, n_features = type(model).__name__, transformer.n_features_in_
     needed = ("coef_", "intercept_", "predict")
-    missing = [a for a in needed if getattr(linear_model, a, None) is None]
+    missing = [a for a in needed if getattr(model, a, None) is None]
     if missing:
-        if isinstance(linear_model, BaseEstimator):
-            check_is_fitted(linear_model)
+        if isinstance(model, BaseEstimator):
+            check_is_fitted(model)
         raise TypeError(
-            f"{linear_model!r} is no fitted linear model that could be folded into: it "
-            f"has no {' and no '.join(missing)}.{_advice(linear_model)}"
+            f"{model!r} is no fitted linear model that could be folded into: it has no "
+            f"{' and no '.join(missing)}.{_advice(model)}"
         )
-    coef, intercept = linear_model.coef_, linear_model.intercept_
-    if not (isinstance(coef, np.ndarray) or sparse.issparse(coef)):
+    coef, intercept = model.coef_, model.intercept_
+    coef = coef.toarray() if sparse.issparse(coef) else coef
+    if not isinstance(coef, np.ndarray):
         raise TypeError(
             f"coef_ of {name} is a {type(coef).__name__}; expected a NumPy array or a "
             "SciPy sparse matrix."
         )
-    if sparse.issparse(coef):
-        coef = coef.tocsr()  # the format of sparsify()
-    if coef.dtype.kind != "f":
-        coef = coef.astype(np.float64)
+    coef = coef if coef.dtype.kind == "f" else coef.astype(np.float64)
     # A model without an intercept has the number 0.0, of no dtype of its own.
-    intercept = np.asarray(intercept, getattr(intercept, "dtype", coef.dtype))
-    if intercept.dtype.kind != "f":
-        intercept = intercept.astype(coef.dtype)
+    dtype = getattr(intercept, "dtype", coef.dtype)
+    intercept = np.asarray(intercept, dtype if dtype.kind == "f" else coef.dtype)
     if coef.ndim not in (1, 2) or coef.shape[-1] != n_features:
         raise ValueError(
             f"coef_ of {name} has shape {coef.shape}, but the transformer has "
@@ -264,203 +282,104 @@ def _coefficients(linear_model: Any, n_features: int) -> tuple[Any, NDArray[Any]
             f"intercept_ of {name} has shape {intercept.shape}, which does not go with "
             f"coef_ of shape {coef.shape}."
         )
-    return coef, intercept
-
-
-def _check_names(transformer: BatchNorm1dTransformer, linear_model: Any) -> None:
-    names = getattr(linear_model, "feature_names_in_", None)
+    names = getattr(model, "feature_names_in_", None)
     expected = transformer.get_feature_names_out()
     if names is not None and not np.array_equal(names, expected):
         raise ValueError(
-            f"{type(linear_model).__name__} was fitted on features {list(names)}, but "
+            f"{name} was fitted on features {list(names)}, but "
             f"{type(transformer).__name__} puts out {list(expected)}."
         )
+    return coef, intercept
 
 
-def _folded(
-    coef: Any, intercept: NDArray[Any], affine_map: _AffineMap, X: Floats, Z: Floats
-) -> Any:
-    """Coefficients and intercept for X, of which the transformer makes Z.
+def _folded(coef: Any, intercept: Any, affine_map: Any, X: Floats, Z: Floats) -> Any:
+    """Coefficients and intercept for X in place of Z, and how far rounding takes them.
 
     Of the dtypes that they had, or of float64 where those would cost two digits.
     """
     mean, scale, bias = affine_map
-    by = scale[coef.indices] if sparse.issparse(coef) else scale
-    scaled = _with_values(coef, _values(coef).astype(np.float64) * by)
+    scaled = coef.astype(np.float64) * scale
     # A long double, where it is longer, leaves one rounding: the last.
     shift = coef @ (bias - np.multiply(mean, scale, dtype=np.longdouble))
     shifted = intercept + shift
-    lost = _size(scaled, shifted, X) > _LARGEST_LOSS * _size(coef, intercept, Z)
-    held = _holds(coef.dtype, _values(scaled)) and _holds(intercept.dtype, shifted)
-    at_least = np.float64 if np.any(lost) or not held else np.float16
-    results = []
+    before, after = _size(coef, intercept, Z), _size(scaled, shifted, X)
+    held = _holds(coef.dtype, scaled) and _holds(intercept.dtype, shifted)
+    stays = held and not np.any(after > _LARGEST_LOSS * before)
+    folded = []
     for name, old, new in (("coef_", coef, scaled), ("intercept_", intercept, shifted)):
-        values = _values(new).astype(np.promote_types(old.dtype, at_least))
-        if not np.isfinite(values).all():
+        dtype = old.dtype if stays else np.promote_types(old.dtype, np.float64)
+        folded.append(new.astype(dtype))
+        if not np.isfinite(folded[-1]).all():
             raise ValueError(
                 f"Folded, {name} would not be finite: it is not now, or the features "
-                f"are too large or too small for {values.dtype}."
+                f"are too large or too small for {dtype}."
             )
-        results.append(_with_values(new, values))
-    return results
-
-
-def _holds(dtype: np.dtype[Any], values: NDArray[Any]) -> bool:
-    """Whether a dtype can hold values to its full precision."""
-    limits, size = np.finfo(dtype), np.abs(values)
-    return bool(
-        ((size <= limits.max) & ((size >= limits.smallest_normal) | (size == 0))).all()
-    )
-
-
-def _size(coef: Any, intercept: NDArray[Any], X: Floats) -> Any:
-    """How large, at most, the terms of a prediction are, for each output.
-
-    A sum errs by roundings of that size.
-    """
-    terms = _with_values(coef, np.abs(_values(coef))) @ np.abs(X).T
-    return np.max(terms, axis=-1) + np.abs(intercept)
-
-
-def _values(coef: Any) -> Any:
-    return coef.data if sparse.issparse(coef) else coef
-
-
-def _with_values(coef: Any, values: NDArray[Any]) -> Any:
-    """Other values in the places of those of coef."""
-    if not sparse.issparse(coef):
-        return values
-    other = deepcopy(coef)  # its own copy() fails in the one dimension of SGDRegressor
-    other.data = values
-    return other
-
-
-def _rounding(
-    coef: Any,
-    intercept: NDArray[Any],
-    affine_map: _AffineMap,
-    X: Floats,
-    Z: Floats,
-    dtype: np.dtype[Any],
-) -> float:
-    """How far rounding alone may bring the two ways to predict apart.
-
-    The model computes in its own dtype, the folded model in `dtype`.
-    """
-    mean, scale, bias = affine_map
-    raw = np.abs(X * scale) + np.abs(mean * scale) + np.abs(bias)
-    errors = np.finfo(dtype).eps * _size(coef, intercept, raw)
-    errors = errors + np.finfo(coef.dtype).eps * _size(coef, intercept, Z)
     # A sum of n products errs by no more than n roundings of the size of its
     # terms; each way adds a few, and that of the intercept as many again.
-    return float(2 * (mean.size + 8) * np.max(errors, initial=0.0))
+    errors = np.finfo(coef.dtype).eps * before + np.finfo(folded[0].dtype).eps * after
+    return *folded, float(2 * (mean.size + 8) * np.max(errors, initial=0.0))
 
 
-def _check_equal(
-    folded: Any, X: Floats, linear_model: Any, Z: Floats, tolerance: float
-) -> None:
-    """Check that the folded model predicts of X what the model does of Z."""
-    plain = copy(linear_model)  # which the names of features do not matter to
-    vars(plain).pop("feature_names_in_", None)
-    expected, actual = _predictions(plain, Z), _predictions(folded, X)
+def _holds(dtype: np.dtype[Any], values: Any) -> bool:
+    """Whether a dtype can hold values to its full precision."""
+    limits, size = np.finfo(dtype), np.abs(values)
+    normal = (size <= limits.max) & (size >= limits.smallest_normal)
+    return bool((normal | (size == 0)).all())
+
+
+def _size(coef: Any, intercept: Any, X: Floats) -> Any:
+    """How large the terms of a prediction are at most; rounding is relative to it."""
+    return np.max(np.abs(coef) @ np.abs(X).T, axis=-1) + np.abs(intercept)
+
+
+def _predictions(model: Any, X: Floats) -> Any:
+    methods = ("decision_function", "predict_proba", "predict")
+    method = next(each for each in methods if hasattr(model, each))
+    return np.asarray(getattr(model, method)(X))
+
+
+def _are_close(actual: Any, expected: Any, tolerance: float) -> bool:
     if expected.dtype.kind != "f":  # labels of a classifier that has no scores
-        equal = np.array_equal(actual, expected)
-    else:
-        # Relative too, for the exponential of a generalised linear model.
-        equal = np.allclose(actual, expected, tolerance, tolerance, equal_nan=True)
-    if not equal:
-        raise ValueError(
-            f"Folded, {type(linear_model).__name__} would predict something else: it "
-            "does not predict by X @ coef_.T + intercept_ alone, or what is folded "
-            f"into coef_ is too small for {folded.coef_.dtype}."
-        )
-
-
-def _predictions(model: Any, X: Floats) -> NDArray[Any]:
-    for method in ("decision_function", "predict_proba"):
-        if hasattr(model, method):
-            return np.asarray(getattr(model, method)(X))
-    return np.asarray(model.predict(X))
-
-
-def _fold_pipeline(pipeline: Pipeline) -> Pipeline:
-    leaves = list(_leaves(pipeline))
-    if len(leaves) < 2 or not isinstance(_thawed(leaves[-2]), BatchNorm1dTransformer):
-        raise ValueError(
-            "The last two steps of the Pipeline must be a BatchNorm1dTransformer and "
-            f"a linear model; got {[type(leaf).__name__ for leaf in leaves[-2:]]}."
-        )
-    *before, transformer, linear_model = leaves
-    after = [*map(deepcopy, before), None, fold(_thawed(transformer), linear_model)]
-    return _with_leaves(pipeline, iter(after))
-
-
-def _is_passthrough(step: Any) -> bool:
-    return step is None or isinstance(step, str)
-
-
-def _leaves(pipeline: Pipeline) -> Iterator[Any]:
-    """Estimators of a Pipeline and of those within it, in order."""
-    for _, step in pipeline.steps:
-        if isinstance(_thawed(step), Pipeline):
-            yield from _leaves(_thawed(step))
-        elif not _is_passthrough(step):
-            yield step
-
-
-def _with_leaves(pipeline: Pipeline, leaves: Iterator[Any]) -> Pipeline:
-    """Copy with other estimators in their places, without those that are None."""
-    steps = []
-    for name, step in pipeline.steps:
-        if _is_passthrough(step):
-            steps.append((name, step))
-        elif isinstance(_thawed(step), Pipeline):
-            inner = _with_leaves(_thawed(step), leaves)
-            if inner.steps:
-                is_frozen = isinstance(step, FrozenEstimator)
-                steps.append((name, FrozenEstimator(inner) if is_frozen else inner))
-        elif (leaf := next(leaves)) is not None:
-            steps.append((name, leaf))
-    other = copy(pipeline)
-    other.steps = steps
-    if any(isinstance(step, PredictionOnly) for _, step in steps):
-        for_prediction_only(other)
-    return other
-
-
-# For prediction only
+        return np.array_equal(actual, expected)
+    # Relative too, for the exponential of a generalised linear model.
+    return np.allclose(actual, expected, tolerance, tolerance, equal_nan=True)
 
 
 class PredictionOnly:
-    """Base of the classes of folded models, which predict and do not train.
+    """Base of the classes of folded models and of Pipelines that end with one."""
 
-    They have ``fit``, as scikit-learn takes nothing else for an estimator
-    (``check_is_fitted``), but it raises, and ``hasattr`` is False for all others that
-    train or transform.
-    """
-
-    # The class of which it is the folded one.
-    _unfolded: type
+    _unfolded: type  # the class of the original
 
     def fit(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raise AttributeError."""
-        raise AttributeError(_for_prediction_only(type(self), "fit"))
+        """Raise; scikit-learn takes nothing without ``fit`` for an estimator."""
+        _Absent("fit").__get__(self, type(self))
 
     def __sklearn_clone__(self) -> Any:
-        """Return an unfitted model of its class, which may be trained."""
         return clone(unfolded(self))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickle as one of its class, as there is no other that could be imported."""
+        # By way of the original, as its class can be imported.
         return for_prediction_only, (unfolded(self),)
 
 
-class PredictionOnlyPipeline(PredictionOnly):
-    """Base of the classes of Pipelines that end with a folded model."""
+class _Absent:
+    """Method that raises where it is looked up, so that hasattr is False."""
 
-    def __getitem__(self, ind: Any) -> Any:
-        """Return a step, or a pipeline of some steps, of the class of the original."""
-        return unfolded(self)[ind]
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> NoReturn:
+        raise AttributeError(
+            f"{owner.__name__} has no {self.name}: it is for prediction only, as its "
+            "coefficients have taken in those of a transformer. Train the transformer "
+            "and the linear model behind it, and fold again."
+        )
+
+
+def for_prediction_only(model: Any) -> Any:
+    """Turn a folded model, or a Pipeline with one, into one that does not train."""
+    model.__class__ = _folded_class(type(model))
+    return model
 
 
 def unfolded(folded: PredictionOnly) -> Any:
@@ -470,69 +389,28 @@ def unfolded(folded: PredictionOnly) -> Any:
     return model
 
 
-class _Absent:
-    """Method that a folded model does not have."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, instance: Any, owner: type) -> NoReturn:
-        raise AttributeError(_for_prediction_only(owner, self.name))
-
-
-def _for_prediction_only(kind: type, method: str) -> str:
-    return (
-        f"{kind.__name__} has no {method}: it is for prediction only, as its "
-        "coefficients have taken in those of a transformer. Train the transformer and "
-        "the linear model behind it, and fold again."
-    )
-
-
-def for_prediction_only(model: Any) -> Any:
-    """Turn a folded model, or a Pipeline with one, into one that does not train."""
-    if not isinstance(model, PredictionOnly):
-        kind: Any = type(model)
-        model.__class__ = _folded_class(kind)
-    return model
-
-
 @cache
-def _folded_class(kind: Any) -> type:
+def _folded_class(kind: Any) -> Any:
     """Subclass whose instances predict as those of `kind` do, and do not train."""
-    is_pipeline = issubclass(kind, Pipeline)
+    if issubclass(kind, PredictionOnly):
+        return kind
     prefixes = ("fit_", "partial_fit", "set_fit_", "set_partial_fit_")
     names = [name for name in dir(kind) if name.startswith(prefixes)]
-    if not is_pipeline:
-        names += ["transform", "inverse_transform"]
-    absent = {n: _Absent() for n in names if callable(getattr(kind, n, None))}
-    attributes = {
-        "__doc__": kind.__doc__,
-        "__module__": __name__,
-        "_unfolded": kind,
-        **absent,
+    names += ["transform", "inverse_transform"]
+    own: dict[str, Any] = {
+        name: _Absent(name) for name in names if callable(getattr(kind, name, None))
     }
-    bases = (PredictionOnlyPipeline if is_pipeline else PredictionOnly, kind)
-    return new_class(
-        f"Folded{kind.__name__}", bases, {}, lambda n: n.update(attributes)
-    )
-
-
-# Where skops may ask for the class of a folded model by its name.
-_MODULES = (
-    "sklearn.linear_model",
-    "sklearn.svm",
-    "sklearn.discriminant_analysis",
-    "sklearn.cross_decomposition",
-    "sklearn.pipeline",
-    "sk_batchnorm.pipeline",
-)
+    own |= {"__doc__": kind.__doc__, "__module__": __name__, "_unfolded": kind}
+    if issubclass(kind, Pipeline):  # a slice of which is of the original class
+        own["__getitem__"] = lambda self, ind: unfolded(self)[ind]
+    return type(f"Folded{kind.__name__}", (PredictionOnly, kind), own)
 
 
 def __getattr__(name: str) -> Any:
-    prefix, _, original = name.partition("Folded")
-    if original and not prefix:
+    # skops looks up the class of a folded model by its name.
+    if name.startswith("Folded"):
         for module in _MODULES:
-            kind = getattr(import_module(module), original, None)
+            kind = getattr(import_module(module), name.removeprefix("Folded"), None)
             if isinstance(kind, type):
                 return _folded_class(kind)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -43,7 +43,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from sk_batchnorm._fold import PredictionOnly, PredictionOnlyPipeline, unfolded
+from sk_batchnorm._fold import PredictionOnly, unfolded
 from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
 from sk_batchnorm._normalize import ROUNDING, output_dtype
 from sk_batchnorm._running_stats import RunningStats
@@ -323,7 +323,7 @@ def _register_pipeline(kind: type) -> None:
 
 
 def _register_folded(kind: type) -> None:
-    if issubclass(kind, PredictionOnlyPipeline):
+    if issubclass(kind, Pipeline):
         _register_pipeline(kind)
     else:
         _register_wrapper(kind)
