@@ -162,9 +162,12 @@ def fold(
 
 
 def _fold_pair(transformer: BatchNorm1dTransformer, linear_model: Any) -> Any:
+    """Copy of the model with folded coefficients, checked by its predictions."""
     affine_map, X, Z = _affine_map_and_probes(transformer)
     coef, intercept = _coefficients(linear_model, transformer)
-    new_coef, new_intercept, tolerance = _folded(coef, intercept, affine_map, X, Z)
+    new_coef, new_intercept, tolerance = _fold_coefficients(
+        coef, intercept, affine_map, X, Z
+    )
     if sparse.issparse(linear_model.coef_):
         new_coef = type(linear_model.coef_.tocsr())(new_coef)  # as of sparsify()
     name, folded = type(linear_model).__name__, deepcopy(linear_model)
@@ -178,7 +181,13 @@ def _fold_pair(transformer: BatchNorm1dTransformer, linear_model: Any) -> Any:
             f"{name} computes coef_ or intercept_ from something else, so that there "
             f"is nothing to fold into.{_advice(linear_model)}"
         ) from error
-    if not _are_close(_predictions(folded, X), expected, tolerance):
+    actual = _predictions(folded, X)
+    if expected.dtype.kind == "f":
+        # Relative too, for the exponential of a generalised linear model.
+        equal = np.allclose(actual, expected, tolerance, tolerance, equal_nan=True)
+    else:  # labels of a classifier that has no scores
+        equal = np.array_equal(actual, expected)
+    if not equal:
         raise ValueError(
             f"Folded, {name} would predict something else: it does not predict by "
             "X @ coef_.T + intercept_ alone, or what is folded into coef_ is too small "
@@ -192,19 +201,16 @@ def _fold_pair(transformer: BatchNorm1dTransformer, linear_model: Any) -> Any:
 def _fold_pipeline(pipeline: Pipeline) -> Pipeline:
     """Copy with the last estimator folded, without the transformer before it."""
     steps = dict(pipeline.steps)
-    names = [name for name, step in steps.items() if not isinstance(step, str | None)]
-    kinds = [type(_thawed(steps[name])) for name in names[-2:]]
-    if not (
-        len(kinds) == 2
-        and issubclass(kinds[0], BatchNorm1dTransformer)
-        and not issubclass(kinds[1], Pipeline)
-    ):
+    last = [n for n, step in steps.items() if not isinstance(step, str | None)][-2:]
+    bn, model = [None, None, *(_thawed(steps[name]) for name in last)][-2:]
+    if not isinstance(bn, BatchNorm1dTransformer) or isinstance(model, Pipeline):
         raise ValueError(
             "The last two steps of the Pipeline must be a BatchNorm1dTransformer and "
             "a linear model, not a Pipeline that contains them; "
-            f"got {[type(steps[name]).__name__ for name in names[-2:]]}."
+            f"got {[type(steps[name]).__name__ for name in last]}."
         )
-    steps[names[-1]] = fold(steps.pop(names[-2]), steps[names[-1]])
+    steps[last[1]] = _fold_pair(bn, model)
+    del steps[last[0]]
     folded = copy(pipeline)
     folded.steps = deepcopy(list(steps.items()))
     return for_prediction_only(folded)
@@ -292,7 +298,9 @@ def _coefficients(model: Any, transformer: BatchNorm1dTransformer) -> tuple[Any,
     return coef, intercept
 
 
-def _folded(coef: Any, intercept: Any, affine_map: Any, X: Floats, Z: Floats) -> Any:
+def _fold_coefficients(
+    coef: Any, intercept: Any, affine_map: Any, X: Floats, Z: Floats
+) -> Any:
     """Coefficients and intercept for X in place of Z, and how far rounding takes them.
 
     Of the dtypes that they had, or of float64 where those would cost two digits.
@@ -314,10 +322,10 @@ def _folded(coef: Any, intercept: Any, affine_map: Any, X: Floats, Z: Floats) ->
                 f"Folded, {name} would not be finite: it is not now, or the features "
                 f"are too large or too small for {dtype}."
             )
-    # A sum of n products errs by no more than n roundings of the size of its
-    # terms; each way adds a few, and that of the intercept as many again.
+    # A sum of n products errs by no more than n roundings of the size of its terms;
+    # each way adds a few, that of the intercept as many again, and so does centring.
     errors = np.finfo(coef.dtype).eps * before + np.finfo(folded[0].dtype).eps * after
-    return *folded, float(2 * (mean.size + 8) * np.max(errors, initial=0.0))
+    return *folded, float(4 * (mean.size + 8) * np.max(errors, initial=0.0))
 
 
 def _holds(dtype: np.dtype[Any], values: Any) -> bool:
@@ -336,13 +344,6 @@ def _predictions(model: Any, X: Floats) -> Any:
     methods = ("decision_function", "predict_proba", "predict")
     method = next(each for each in methods if hasattr(model, each))
     return np.asarray(getattr(model, method)(X))
-
-
-def _are_close(actual: Any, expected: Any, tolerance: float) -> bool:
-    if expected.dtype.kind != "f":  # labels of a classifier that has no scores
-        return np.array_equal(actual, expected)
-    # Relative too, for the exponential of a generalised linear model.
-    return np.allclose(actual, expected, tolerance, tolerance, equal_nan=True)
 
 
 class PredictionOnly:
@@ -378,7 +379,7 @@ class _Absent:
 
 def for_prediction_only(model: Any) -> Any:
     """Turn a folded model, or a Pipeline with one, into one that does not train."""
-    model.__class__ = _folded_class(type(model))
+    model.__class__ = _folded_class(model.__class__)
     return model
 
 

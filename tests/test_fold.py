@@ -49,7 +49,7 @@ from sklearn.linear_model import (
 )
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR
 from sklearn.utils import estimator_html_repr, get_tags
 from sklearn.utils.validation import check_is_fitted
@@ -513,52 +513,47 @@ def test_a_pipeline_of_the_pair_becomes_one_of_the_model():
     assert list(folded.feature_names_in_) == ["a", "b", "c"]
 
 
-def nested_pipelines():
-    bn, ridge = BatchNorm1dTransformer(), Ridge()
-    scaler = StandardScaler()
-    head = Pipeline([("scaler", scaler), ("bn", bn)])
-    tail = Pipeline([("bn", bn), ("ridge", ridge)])
-    return {
-        "passthrough between": (
-            [("bn", bn), ("nothing", "passthrough"), ("ridge", ridge)],
-            ["nothing", "ridge"],
-        ),
-        "None between": (
-            [("bn", bn), ("none", None), ("ridge", ridge)],
-            ["none", "ridge"],
-        ),
-        "at the end of the first": (
-            [("head", head), ("ridge", ridge)],
-            ["head", "ridge"],
-        ),
-        "alone in the first": (
-            [("head", Pipeline([("bn", bn)])), ("ridge", ridge)],
-            ["ridge"],
-        ),
-        "both in the last": ([("scaler", scaler), ("tail", tail)], ["scaler", "tail"]),
-        "model alone in the last": (
-            [("scaler", scaler), ("bn", bn), ("tail", Pipeline([("ridge", ridge)]))],
-            ["scaler", "tail"],
-        ),
-        "deep": (
-            [("head", Pipeline([("head", head)])), ("tail", Pipeline([("r", ridge)]))],
-            ["head", "tail"],
-        ),
-    }
-
-
-@pytest.mark.parametrize("case", nested_pipelines())
-def test_nested_pipelines(case):
-    steps, names = nested_pipelines()[case]
+@pytest.mark.parametrize("nothing", ["passthrough", None])
+def test_nothing_between_the_pair(nothing):
+    steps = [("bn", BatchNorm1dTransformer()), ("nothing", nothing), ("ridge", Ridge())]
     pipe = Pipeline(steps).fit(X, Y)
     folded = fold(pipe)
     assert_same_pipeline(folded, pipe)
-    assert list(folded.named_steps) == names
+    assert list(folded.named_steps) == ["nothing", "ridge"]
     assert not hasattr(folded, "fit_predict")
-    if isinstance(folded[-1], Pipeline):
-        assert not hasattr(folded[-1], "fit_predict")
     assert "BatchNorm1dTransformer" in repr(pipe)
     assert "BatchNorm1dTransformer" not in repr(folded)
+
+
+def test_a_pipeline_within_another_before_the_pair_stays():
+    inner = make_pipeline(StandardScaler(), BatchNorm1dTransformer(), "passthrough")
+    pipe = make_pipeline(inner, BatchNorm1dTransformer(), Ridge()).fit(X, Y)
+    folded = fold(pipe)
+    assert_same_pipeline(folded, pipe)
+    assert list(folded.named_steps) == ["pipeline", "ridge"]
+    assert folded[0] is not pipe[0]
+    assert_array_equal(folded[0].transform(X), pipe[0].transform(X))
+
+
+@pytest.mark.parametrize("kind", [Pipeline, StreamingPipeline])
+@pytest.mark.parametrize("freeze", [False, True])
+def test_the_pair_in_a_pipeline_within_another(kind, freeze):
+    def inner(*estimators):
+        pipe = kind([(f"step{i}", each) for i, each in enumerate(estimators)])
+        return FrozenEstimator(pipe.fit(X, Y)) if freeze else pipe
+
+    bn = BatchNorm1dTransformer()
+    for steps in (
+        [inner(StandardScaler(), bn), Ridge()],
+        [inner(bn), Ridge()],
+        [StandardScaler(), inner(bn, Ridge())],
+        [inner(bn, Ridge())],
+        [StandardScaler(), bn, inner(Ridge())],
+        [inner(StandardScaler(), bn), inner(Ridge())],
+    ):
+        pipe = make_pipeline(*steps).fit(X, Y)
+        with pytest.raises(ValueError, match="not a Pipeline that contains them"):
+            fold(pipe)
 
 
 def test_a_pipeline_that_names_its_output():
@@ -922,13 +917,10 @@ def test_frozen_on_either_side():
 def test_frozen_steps_stay_frozen():
     scaler = FrozenEstimator(StandardScaler().fit(X))
     bn, model = pair(data=scaler.transform(X))
-    inner = FrozenEstimator(make_pipeline(MinMaxScaler().fit(X), bn))
-    inner.estimator.steps[0] = ("scaler", scaler)
-    pipe = make_pipeline(inner, model)
+    pipe = make_pipeline(scaler, FrozenEstimator(bn), model)
     folded = fold(pipe)
     assert_allclose(folded.predict(X), pipe.predict(X), rtol=1e-12)
     assert isinstance(folded[0], FrozenEstimator)
-    assert isinstance(folded[0].estimator[0], FrozenEstimator)
 
 
 @pytest.mark.parametrize("search", [GridSearchCV, RandomizedSearchCV])
