@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from copy import copy, deepcopy
 from functools import cache
-from importlib import import_module
 from typing import Any, NoReturn, TypeVar, overload
 
 import numpy as np
@@ -12,12 +11,14 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils.discovery import all_estimators
 from sklearn.utils.validation import check_is_fitted
 
 from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
 from sk_batchnorm._normalize import normalize
 from sk_batchnorm._transformer import BatchNorm1dTransformer
 from sk_batchnorm._validation import names_in_words
+from sk_batchnorm.pipeline import StreamingPipeline
 
 # By which LinearDiscriminantAnalysis and PLSRegression transform, and
 # BayesianRidge and ARDRegression know a standard deviation. They belong to
@@ -29,16 +30,6 @@ _N_PROBES = 4
 # By how much rounding errors may grow before the result becomes float64: two digits,
 # which leaves float32 five.
 _LARGEST_LOSS = 100.0
-
-# Where skops may ask for the class of a folded model by its name.
-_MODULES = (
-    "sklearn.linear_model",
-    "sklearn.svm",
-    "sklearn.discriminant_analysis",
-    "sklearn.cross_decomposition",
-    "sklearn.pipeline",
-    "sk_batchnorm.pipeline",
-)
 
 AnyPipeline = TypeVar("AnyPipeline", bound=Pipeline)
 LinearModel = TypeVar("LinearModel")
@@ -257,9 +248,8 @@ def _affine_map_and_probes(transformer: BatchNorm1dTransformer) -> Any:
 
 def _coefficients(model: Any, transformer: BatchNorm1dTransformer) -> tuple[Any, Any]:
     """`coef_` and `intercept_` of a model that fits: dense, of floating dtypes."""
-    name, n_features = type(model).__name__, transformer.n_features_in_
-    needed = ("coef_", "intercept_", "predict")
-    missing = [a for a in needed if getattr(model, a, None) is None]
+    name, needed = type(model).__name__, ("coef_", "intercept_", "predict")
+    missing = [each for each in needed if getattr(model, each, None) is None]
     if missing:
         if isinstance(model, BaseEstimator):
             check_is_fitted(model)
@@ -278,6 +268,7 @@ def _coefficients(model: Any, transformer: BatchNorm1dTransformer) -> tuple[Any,
     # A model without an intercept has the number 0.0, of no dtype of its own.
     dtype = getattr(intercept, "dtype", coef.dtype)
     intercept = np.asarray(intercept, dtype if dtype.kind == "f" else coef.dtype)
+    n_features = transformer.n_features_in_
     if coef.ndim not in (1, 2) or coef.shape[-1] != n_features:
         raise ValueError(
             f"coef_ of {name} has shape {coef.shape}, but the transformer has "
@@ -308,8 +299,8 @@ def _fold_coefficients(
     mean, scale, bias = affine_map
     scaled = coef.astype(np.float64) * scale
     # A long double, where it is longer, leaves one rounding: the last.
-    shift = coef @ (bias - np.multiply(mean, scale, dtype=np.longdouble))
-    shifted = intercept + shift
+    offset = bias - np.multiply(mean, scale, dtype=np.longdouble)
+    shifted = intercept + coef @ offset
     before, after = _size(coef, intercept, Z), _size(scaled, shifted, X)
     held = _holds(coef.dtype, scaled) and _holds(intercept.dtype, shifted)
     stays = held and not np.any(after > _LARGEST_LOSS * before)
@@ -395,13 +386,12 @@ def _folded_class(kind: Any) -> Any:
     """Subclass whose instances predict as those of `kind` do, and do not train."""
     if issubclass(kind, PredictionOnly):
         return kind
+    own = {"__doc__": kind.__doc__, "__module__": __name__, "_unfolded": kind}
     prefixes = ("fit_", "partial_fit", "set_fit_", "set_partial_fit_")
-    names = [name for name in dir(kind) if name.startswith(prefixes)]
-    names += ["transform", "inverse_transform"]
-    own: dict[str, Any] = {
-        name: _Absent(name) for name in names if callable(getattr(kind, name, None))
-    }
-    own |= {"__doc__": kind.__doc__, "__module__": __name__, "_unfolded": kind}
+    trains = [name for name in dir(kind) if name.startswith(prefixes)]
+    for name in (*trains, "transform", "inverse_transform"):
+        if callable(getattr(kind, name, None)):
+            own[name] = _Absent(name)
     if issubclass(kind, Pipeline):  # a slice of which is of the original class
         own["__getitem__"] = lambda self, ind: unfolded(self)[ind]
     return type(f"Folded{kind.__name__}", (PredictionOnly, kind), own)
@@ -410,8 +400,7 @@ def _folded_class(kind: Any) -> Any:
 def __getattr__(name: str) -> Any:
     # skops looks up the class of a folded model by its name.
     if name.startswith("Folded"):
-        for module in _MODULES:
-            kind = getattr(import_module(module), name.removeprefix("Folded"), None)
-            if isinstance(kind, type):
-                return _folded_class(kind)
+        kinds = dict(all_estimators(), StreamingPipeline=StreamingPipeline)
+        if kind := kinds.get(name.removeprefix("Folded")):
+            return _folded_class(kind)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
