@@ -29,6 +29,7 @@ from dask.order import order
 from distributed import Client, LocalCluster, get_task_stream, wait
 
 from benchmarks.memory import peak_resident
+from sk_batchnorm._rule import rule_of
 from sk_batchnorm.dask import DaskBatchNorm1dTransformer, _joined
 
 N_FEATURES = 64
@@ -63,9 +64,8 @@ def cluster_of(n_workers: int) -> LocalCluster:
 def lazy_graph(n_chunks: int, rows: int = 2) -> Any:
     """Make the lazy result of fit on so many chunks."""
     X = da.ones((rows * n_chunks, N_FEATURES), chunks=(rows, N_FEATURES))
-    bn = DaskBatchNorm1dTransformer()
-    bn.n_features_in_ = N_FEATURES
-    return _joined(bn, X, None, batch_size=256)
+    rule = rule_of(0.1, "within", True)
+    return _joined(DaskBatchNorm1dTransformer(), X, None, 256, rule)
 
 
 def part_of(rows: int) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -45,10 +46,12 @@ except ImportError:  # before scikit-learn 1.9, which has no callbacks
 
 
 __all__ = [
+    "CALLBACKS",
     "CallbackSupportMixin",
     "Interval",
     "InvalidParameterError",
     "StrOptions",
+    "callback_context",
     "callbacks_of",
     "check_arguments",
     "check_parameters",
@@ -56,12 +59,13 @@ __all__ = [
     "empty_array_at",
     "feature_names_of",
     "from_numpy",
-    "is_float_array",
+    "has_namespace",
     "largest_float",
     "metadata_for_step",
     "namespace_of",
     "output_container",
     "place_of",
+    "placed_like",
     "print_elapsed_time",
     "to_numpy",
     "with_callbacks",
@@ -71,28 +75,37 @@ __all__ = [
 def check_parameters(estimator: Any) -> None:
     """Hold an estimator's parameters against its ``_parameter_constraints``.
 
-    Parameters
-    ----------
-    estimator : BaseEstimator
+    Unlike ``sklearn.base._fit_context``, this does not skip a partial_fit after the
+    first: set_params may have changed a parameter in mid-stream.
 
-    Raises
-    ------
-    InvalidParameterError
-        If one is of a wrong type or out of range.
+    Raises InvalidParameterError if one is of a wrong type or out of range.
     """
-    # Unlike sklearn.base._fit_context, this does not skip a partial_fit after
-    # the first: set_params may have changed a parameter in mid-stream.
     if get_config()["skip_parameter_validation"]:
         return
     kind: Any = type(estimator)
-    names = tuple(kind._parameter_constraints)
-    values = [getattr(estimator, name) for name in names]
-    if _is_hashable(tuple(values)):
+    names, values_of = _parameters_of(kind)
+    values = values_of(estimator)
+    try:
+        hash(values)
+    except TypeError:
+        # A list or an array can't be looked up, and may have changed in place.
+        _check_parameters_one_by_one(kind, dict(zip(names, values, strict=True)))
+    else:
         _check_once(kind, names, *values)
-        return
-    # A list or an array can't be looked up, and may have changed in place.
+
+
+@lru_cache
+def _parameters_of(kind: Any) -> tuple[tuple[str, ...], Any]:
+    """Names of the parameters of an estimator, and what gets their values."""
+    names = tuple(kind._parameter_constraints)
+    if len(names) == 1:  # of which attrgetter makes no tuple
+        return names, lambda estimator: (getattr(estimator, names[0]),)
+    return names, attrgetter(*names)
+
+
+def _check_parameters_one_by_one(kind: Any, parameters: dict[str, Any]) -> None:
     once = {}
-    for name, value in zip(names, values, strict=True):
+    for name, value in parameters.items():
         if _is_hashable(value):
             once[name] = value
         elif not _is_satisfied(kind, name, value):
@@ -136,32 +149,44 @@ def _constraints_of(kind: Any, name: str) -> list[Any]:
 def check_arguments(
     function: str, constraints: dict[str, list[Any]], **arguments: Any
 ) -> None:
-    """Hold a function's arguments against constraints of the same kind.
-
-    Parameters
-    ----------
-    function : str
-        Its name, for the message.
-    constraints : dict of str to list
-    **arguments
-
-    Raises
-    ------
-    InvalidParameterError
-        If one is of a wrong type or out of range.
-    """
+    """Hold the arguments of a function of that name against such constraints."""
     if not get_config()["skip_parameter_validation"]:
         validate_parameter_constraints(constraints, arguments, function)
 
 
 def callbacks_of(estimator: Any) -> list[Any]:
-    """Callbacks that are set on an estimator, by its user or by a Pipeline.
-
-    Asked first, as a step of ``partial_fit`` takes less time than what goes with
-    callbacks.
-    """
-    callbacks: list[Any] = getattr(estimator, "_skl_callbacks", [])
+    """Callbacks that are set on an estimator, by its user or by a Pipeline."""
+    callbacks: list[Any] = getattr(estimator, CALLBACKS, [])
     return callbacks
+
+
+# The attribute that holds an estimator's callbacks, if it has any.
+CALLBACKS = "_skl_callbacks"
+
+
+class _NoTask:
+    """What a call reports to where there are no callbacks."""
+
+    max_subtasks = None
+
+    def subcontext(self, **kwargs: Any) -> _NoTask:
+        return self
+
+    def call_on_fit_task_begin(self, **kwargs: Any) -> _NoTask:
+        return self
+
+    def call_on_fit_task_end(self, **kwargs: Any) -> bool:
+        return False
+
+
+def callback_context(estimator: Any, **options: Any) -> Any:
+    """Context that a call of ``fit`` or ``partial_fit`` reports its tasks to.
+
+    scikit-learn's own takes as long to make as a step of ``partial_fit``.
+    """
+    if callbacks_of(estimator):
+        return estimator._init_callback_context(**options)
+    return _NoTask()
 
 
 def namespace_of(array: Any) -> tuple[Any, Any]:
@@ -185,14 +210,9 @@ def namespace_of(array: Any) -> tuple[Any, Any]:
 _NAMESPACES: dict[type, Any] = {}
 
 
-def is_float_array(X: Any) -> bool:
-    """Whether X is float32 or float64 in another namespace, and is to stay there."""
-    if isinstance(X, np.ndarray) or not hasattr(X, "__dlpack__"):
-        return False
-    if not get_config()["array_api_dispatch"]:
-        return False
-    xp, _ = namespace_of(X)
-    return type(X) in _NAMESPACES and X.dtype in (xp.float32, xp.float64)
+def has_namespace(X: Any) -> bool:
+    """Whether :func:`namespace_of` has found the type of X to be one of arrays."""
+    return type(X) in _NAMESPACES
 
 
 def largest_float(xp: Any, device: Any) -> Any:
@@ -212,6 +232,15 @@ def from_numpy(values: NDArray[Any], xp: Any, device: Any, dtype: Any = None) ->
     # Made float32 here, as the device may not have the dtype that it comes in.
     to = np.float32 if dtype is not None and dtype == xp.float32 else values.dtype
     return xp.asarray(values.astype(to), dtype=dtype, device=device)
+
+
+def placed_like(template: Any, values: NDArray[Any]) -> Any:
+    """``values`` in the namespace and on the device of a template."""
+    if isinstance(template, np.ndarray):
+        return values
+    xp, device = namespace_of(template)
+    is_float = values.dtype.kind == "f"
+    return from_numpy(values, xp, device, template.dtype if is_float else None)
 
 
 def place_of(array: Any) -> tuple[str, str]:
@@ -250,8 +279,10 @@ def to_numpy(values: Any) -> Any:
     """Copy an array of another namespace to NumPy; all else is left as it is."""
     if isinstance(values, np.ndarray) or not hasattr(values, "__dlpack__"):
         return values
-    if getattr(values, "requires_grad", False):
+    if hasattr(values, "detach"):  # a tensor of PyTorch
         values = values.detach()  # no gradient flows through NumPy
+        if values.is_floating_point() and values.itemsize < 4:
+            values = values.float()  # NumPy lacks some of the dtypes, such as bfloat16
     try:
         xp, _ = namespace_of(values)
     except (ImportError, RuntimeError):
@@ -261,16 +292,7 @@ def to_numpy(values: Any) -> Any:
 
 
 def output_container(estimator: Any) -> str:
-    """What the output of ``transform`` is put into, as ``set_output`` names it.
-
-    Parameters
-    ----------
-    estimator : transformer
-
-    Returns
-    -------
-    {"default", "pandas", "polars"}
-    """
+    """What the output of ``transform`` is put into, as ``set_output`` names it."""
     if not _auto_wrap_is_configured(estimator):
         return "default"
     container: str = _get_output_config("transform", estimator)["dense"]
@@ -280,16 +302,8 @@ def output_container(estimator: Any) -> str:
 def check_steps(pipeline: Any) -> None:
     """Hold a Pipeline's steps against what Pipeline asks of them.
 
-    Parameters
-    ----------
-    pipeline : Pipeline
-
-    Raises
-    ------
-    ValueError
-        If there are no steps, or a name is taken twice, empty or has a "__".
-    TypeError
-        If a step is not an estimator, or one before the last can't transform.
+    Raises ValueError if there are no steps, or a name is taken twice, empty or has a
+    "__"; TypeError if a step is no estimator, or one before the last can't transform.
     """
     if not pipeline.steps:  # scikit-learn says it from 1.7 on
         raise ValueError("The pipeline is empty. Please add steps.")
@@ -325,22 +339,9 @@ def _facts_of_step(name: Any, step: Any) -> tuple[Any, ...]:
 def metadata_for_step(
     pipeline: Any, step_idx: int, step_params: Any, all_params: Any
 ) -> Any:
-    """Transform what `transform_input` names by the steps before this one.
+    """Metadata of a step, by method and name, transformed by the steps before it.
 
-    Parameters
-    ----------
-    pipeline : Pipeline
-        Whose steps before `step_idx` are fitted.
-    step_idx : int
-    step_params : mapping of str to mapping
-        Metadata routed to the step, by method and name.
-    all_params : mapping
-        Metadata that the pipeline was given.
-
-    Returns
-    -------
-    mapping of str to mapping
-        `step_params` with the transformed values.
+    As far as `transform_input` names them; `all_params` are those of the pipeline.
     """
     return pipeline._get_metadata_for_step(
         step_idx=step_idx, step_params=step_params, all_params=all_params

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copy import copy, deepcopy
+from copy import deepcopy
 from functools import cache
 from typing import Any, NoReturn, TypeVar, overload
 
@@ -14,10 +14,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.discovery import all_estimators
 from sklearn.utils.validation import check_is_fitted
 
-from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
-from sk_batchnorm._normalize import normalize
+from sk_batchnorm._draft import draft_of
+from sk_batchnorm._inputs import Dense
+from sk_batchnorm._kernels.numpy import AffineMap, Floats, ignore_float_errors
 from sk_batchnorm._transformer import BatchNorm1dTransformer
-from sk_batchnorm._validation import names_in_words
+from sk_batchnorm._validation import names_in_words, state_of
 from sk_batchnorm.pipeline import StreamingPipeline
 
 # By which LinearDiscriminantAnalysis and PLSRegression transform, and
@@ -202,7 +203,7 @@ def _fold_pipeline(pipeline: Pipeline) -> Pipeline:
         )
     steps[last[1]] = _fold_pair(bn, model)
     del steps[last[0]]
-    folded = copy(pipeline)
+    folded = draft_of(pipeline)
     folded.steps = deepcopy(list(steps.items()))
     return for_prediction_only(folded)
 
@@ -226,7 +227,7 @@ def _advice(estimator: Any) -> str:
 
 def _affine_map_and_probes(transformer: BatchNorm1dTransformer) -> Any:
     """Mean, scale and bias, points X where the data lie, and the output Z for them."""
-    _, stats, weight, bias = transformer._with_state(lambda: None)
+    stats, weight, bias = state_of(transformer)
     if stats is None:
         raise ValueError(
             "track_running_stats=False normalises each X by its own statistics, "
@@ -240,10 +241,10 @@ def _affine_map_and_probes(transformer: BatchNorm1dTransformer) -> Any:
         )
     mean = stats.mean if transformer.with_mean else np.zeros_like(stats.mean)
     bias = np.zeros_like(mean) if bias is None else bias
-    affine_map = mean, stats.scale(transformer.eps, weight), bias
+    affine_map = AffineMap(mean, stats.scale(transformer.eps, weight), bias)
     noise = np.random.default_rng(0).standard_normal((_N_PROBES, mean.size))
-    X = stats.mean + stats.inverse_scale(transformer.eps, None) * noise
-    return affine_map, X, normalize(X, *affine_map, copy=True)
+    X = stats.mean + stats.scale(transformer.eps, None, inverse=True) * noise
+    return affine_map, X, Dense(X).normalized(affine_map, copy=True)
 
 
 def _coefficients(model: Any, transformer: BatchNorm1dTransformer) -> tuple[Any, Any]:
@@ -376,8 +377,8 @@ def for_prediction_only(model: Any) -> Any:
 
 def unfolded(folded: PredictionOnly) -> Any:
     """Return the same model, of the same attributes, as one of the original class."""
-    model: Any = object.__new__(folded._unfolded)
-    vars(model).update(vars(folded))
+    model: Any = draft_of(folded)
+    model.__class__ = folded._unfolded
     return model
 
 
@@ -386,15 +387,15 @@ def _folded_class(kind: Any) -> Any:
     """Subclass whose instances predict as those of `kind` do, and do not train."""
     if issubclass(kind, PredictionOnly):
         return kind
-    own = {"__doc__": kind.__doc__, "__module__": __name__, "_unfolded": kind}
+    namespace = {"__doc__": kind.__doc__, "__module__": __name__, "_unfolded": kind}
     prefixes = ("fit_", "partial_fit", "set_fit_", "set_partial_fit_")
     trains = [name for name in dir(kind) if name.startswith(prefixes)]
     for name in (*trains, "transform", "inverse_transform"):
         if callable(getattr(kind, name, None)):
-            own[name] = _Absent(name)
+            namespace[name] = _Absent(name)
     if issubclass(kind, Pipeline):  # a slice of which is of the original class
-        own["__getitem__"] = lambda self, ind: unfolded(self)[ind]
-    return type(f"Folded{kind.__name__}", (PredictionOnly, kind), own)
+        namespace["__getitem__"] = lambda self, ind: unfolded(self)[ind]
+    return type(f"Folded{kind.__name__}", (PredictionOnly, kind), namespace)
 
 
 def __getattr__(name: str) -> Any:

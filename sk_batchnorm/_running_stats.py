@@ -1,34 +1,23 @@
-"""The running statistics and the rule by which a mini-batch moves them.
+"""The running statistics: an immutable value, and how two stretches of a stream join.
 
-A mini-batch is a stretch of the stream like any other, of length 1. So there is
-one operation, :meth:`RunningStats.then`, which joins two stretches; a step of
-``partial_fit`` joins the stream so far and one mini-batch.
+A mini-batch is a stretch of the stream like any other, of length 1. So there is one
+operation, :meth:`RunningStats.then`; a step of ``partial_fit`` joins the stream so far
+and one mini-batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import expm1, log1p
+from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_batchnorm._kernels.numpy import (
-    SMALLEST,
-    Floats,
-    all_finite,
-    ignore_float_errors,
-)
-from sk_batchnorm._moments import Moments, saturate
-from sk_batchnorm._normalize import inverse_scale_of, scale_of
-
-# Weights such as ten times 0.1 sum to their total only within rounding.
-WEIGHT_ROUNDING = 1e-9
-
-# A number of mini-batches, or one for each feature.
-Count = int | NDArray[np.int64]
+from sk_batchnorm._kernels.numpy import LARGEST, SMALLEST, Floats
+from sk_batchnorm._moments import ONE, Moments
+from sk_batchnorm._normalize import scale_of
+from sk_batchnorm._rule import Count, Rule, Weight
 
 
 class MeanOverflowError(ValueError):
@@ -41,113 +30,107 @@ class MeanOverflowError(ValueError):
         return features
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class RunningStats:
     """Running mean and variance of a stretch of a stream.
 
-    A value: a step returns a new one, and the arrays are read-only, so
-    whoever holds one holds a state that the stream really was in.
+    A value: a step returns a new one, and the arrays are read-only, so whoever holds
+    one holds a state that the stream really was in. What is computed from sums that
+    overflow is for the caller to ignore.
 
     Attributes
     ----------
     mean, var : ndarray of shape (n_features,)
         NaN for a feature that nothing is known of.
     num_batches : int, or ndarray of shape (n_features,)
-        Mini-batches since the start; an array where missing values have made
-        the features differ.
+        Mini-batches since the start; an array where missing values have made the
+        features differ, as the weights are then.
+    weight : float, or ndarray of shape (n_features,)
+        Weight of all that was learned, see :class:`~sk_batchnorm._rule.Rule`.
     start_weight : float, or ndarray of shape (n_features,)
-        Weight that PyTorch's start, mean 0 and variance 1, has in the averages.
+        Share that PyTorch's start, mean 0 and variance 1, has in the averages.
     """
 
     mean: Floats
     var: Floats
     num_batches: Count
-    start_weight: float | Floats = 0.0
-    _scales: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    weight: Weight
+    start_weight: Weight
+    _scales: dict[bool, Any] = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        for array in (self.mean, self.var, self.num_batches, self.start_weight):
-            if isinstance(array, np.ndarray):
-                array.flags.writeable = False
+    def __init__(
+        self,
+        mean: Floats,
+        var: Floats,
+        num_batches: Count,
+        weight: Weight,
+        start_weight: Weight = 0.0,
+    ) -> None:
+        mean.flags.writeable = var.flags.writeable = False
+        for value in (num_batches, weight, start_weight):
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+        # In one go, as this is done in every step.
+        vars(self).update(
+            mean=mean,
+            var=var,
+            num_batches=num_batches,
+            weight=weight,
+            start_weight=start_weight,
+            _scales={},
+        )
 
     def __reduce__(self) -> tuple[type[RunningStats], tuple[Any, ...]]:
         # Through the constructor, so that arrays are read-only in copies too.
-        return RunningStats, self.as_tuple()
-
-    def as_tuple(self) -> tuple[Floats, Floats, Count, float | Floats]:
-        """All that it is, as the constructor takes it."""
-        return self.mean, self.var, self.num_batches, self.start_weight
+        return RunningStats, (
+            self.mean,
+            self.var,
+            self.num_batches,
+            self.weight,
+            self.start_weight,
+        )
 
     @classmethod
     def start(cls, n_features: int) -> RunningStats:
         """PyTorch's starting point: mean 0, variance 1, no mini-batch."""
-        return cls(np.zeros(n_features), np.ones(n_features), 0, 1.0)
+        return cls(np.zeros(n_features), np.ones(n_features), 0, 0.0, 1.0)
 
     @classmethod
-    @ignore_float_errors
-    def of(cls, batch: Moments, variance: str) -> RunningStats:
-        """Statistics of one mini-batch alone.
+    def of(cls, batches: Moments, rule: Rule) -> RunningStats:
+        """Statistics of consecutive mini-batches alone, with bias correction.
 
-        A feature with too few observed values is not in it: its number of
-        mini-batches is 0, its mean and variance are NaN.
+        What a step for each would give, in closed form: the average of the mini-batches
+        in which the newest weighs most. A feature with too few observed values is not
+        in it: its number of mini-batches is 0, its mean and variance are NaN.
 
-        Parameters
-        ----------
-        batch : Moments
-        variance : {"within", "total"}
-
-        Returns
-        -------
-        RunningStats
-
-        Raises
-        ------
-        ValueError
-            If the mini-batch has too few samples, missing values included.
+        Raises ValueError if a mini-batch has too few samples, missing values included.
         """
-        return cls(*_alone(batch, variance))
-
-    @classmethod
-    @ignore_float_errors
-    def of_stretch(
-        cls, batches: Moments, *, momentum: float | None, variance: str
-    ) -> RunningStats:
-        """Statistics of consecutive mini-batches, with bias correction.
-
-        What a step for each would give, in closed form: the average of the
-        mini-batches in which the newest weighs most.
-
-        Parameters
-        ----------
-        batches : Moments
-            Of several mini-batches, with a first axis.
-        momentum : float in [0, 1] or None
-        variance : {"within", "total"}
-
-        Returns
-        -------
-        RunningStats
-
-        Raises
-        ------
-        ValueError
-            If a mini-batch has too few samples, missing values included.
-        """
-        within = variance == "within"
-        n_samples = np.ravel(batches.n_samples)
-        too_few = ~np.asarray(_is_enough(n_samples, within))
+        if batches.count.size == 1 and batches.unit is ONE:
+            # One mini-batch, as in each step of partial_fit, and nothing missing.
+            n = batches.count.item()
+            if n > rule.least:
+                mean = batches.shift[0] + batches.residual[0]
+                # fmin takes the number where the other is NaN, as infinity less itself
+                # is.
+                var = np.fmin(batches.squares[0] / (n - rule.ddof), LARGEST)
+                return cls(mean, var, 1, rule.batch_weight)
+        too_few = batches.n_samples <= rule.least
         if too_few.any():
-            raise ValueError(_too_few(float(n_samples[too_few][0])))
-        enough = np.asarray(_is_enough(np.asarray(batches.count), within))
+            raise ValueError(_too_few(float(batches.n_samples[too_few][0]), rule))
+        enough = batches.count > rule.least
+        # Values beyond 1e154 have a variance beyond float64. Infinity would stay in a
+        # running average for ever; the largest double fades as any other value.
+        divisor = (batches.count - rule.ddof) / batches.unit
+        var = np.fmin(batches.squares / divisor, LARGEST)
+        means = batches.shift + batches.residual
+
         num_batches = enough.sum(axis=0)
         newer = enough[::-1].cumsum(axis=0)[::-1] - enough
-        share = enough * _decay(newer, momentum)
+        share = enough * rule.shares(newer)
         share /= np.maximum(share.sum(axis=0), SMALLEST)
 
         newest = len(enough) - 1 - enough[::-1].argmax(axis=0)
-        newest = np.broadcast_to(newest, batches.shift.shape[1:])
-        var = batches.unbiased_variance if within else batches.biased_variance
-        means = batches.mean
+        newest = np.broadcast_to(newest, means.shape[1:])
         # From the newest mean, so that a constant stays what it is.
         mean = means[newest, np.arange(len(newest))]
         deviations = means - mean
@@ -155,138 +138,70 @@ class RunningStats:
             var, deviations = (np.where(enough, a, 0.0) for a in (var, deviations))
         residual = (share * deviations).sum(axis=0)
         mean, var = mean + residual, (share * var).sum(axis=0)
-        if not within:
+        if rule.adds_spread:
             deviations -= residual
             # Grouped so that what has no share is 0 however far away.
             var += ((share * deviations) * deviations).sum(axis=0)
         observed = num_batches > 0
+        num_batches = _one_if_alike(num_batches)
         return cls(
             np.where(observed, mean, np.nan),
-            np.where(observed, saturate(var), np.nan),
-            _count(num_batches),
+            np.where(observed, np.fmin(var, LARGEST), np.nan),
+            num_batches,
+            rule.weight(num_batches),
         )
 
-    @ignore_float_errors
-    def step(
-        self,
-        batch: Moments,
-        *,
-        momentum: float | None,
-        variance: str,
-        bias_correction: bool,
-    ) -> RunningStats:
-        """Statistics after one more mini-batch.
-
-        Parameters
-        ----------
-        batch : Moments
-        momentum : float in [0, 1] or None
-        variance : {"within", "total"}
-        bias_correction : bool
-
-        Returns
-        -------
-        RunningStats
-
-        Raises
-        ------
-        ValueError
-            If the mini-batch has too few samples for the rule, or values so
-            large that their mean is not a float64.
-        """
-        return self._then(*_alone(batch, variance), momentum, variance, bias_correction)
-
-    @ignore_float_errors
-    def then(
-        self,
-        later: RunningStats,
-        *,
-        momentum: float | None,
-        variance: str,
-        bias_correction: bool,
-    ) -> RunningStats:
+    def then(self, later: RunningStats, rule: Rule) -> RunningStats:
         """Statistics of this stretch and a later one, one after the other.
 
-        Equal to streaming the later mini-batches on top of this stretch.
+        Equal to streaming the later mini-batches on top of this stretch. The later one
+        is without the start in it.
 
-        Parameters
-        ----------
-        later : RunningStats
-            Without the start in it: one mini-batch, or a stretch streamed
-            with bias correction.
-        momentum : float in [0, 1] or None
-        variance : {"within", "total"}
-        bias_correction : bool
-            Whether this stretch is one with bias correction too.
-
-        Returns
-        -------
-        RunningStats
-
-        Raises
-        ------
-        ValueError
-            If a mean is not a float64.
+        Raises MeanOverflowError if a mean is not a float64.
         """
-        return self._then(
-            later.mean,
-            later.var,
-            later.num_batches,
-            momentum,
-            variance,
-            bias_correction,
+        f, weight = rule.factor(
+            self.num_batches, self.weight, later.num_batches, later.weight
         )
+        num_batches = self.num_batches + later.num_batches
+        if not (
+            isinstance(num_batches, int) and self.num_batches and later.num_batches
+        ):
+            return self._then_with_gaps(later, rule, f, num_batches, weight)
+        mean, var = rule.join(self.mean, self.var, later.mean, later.var, f)
+        if not isfinite(mean @ mean):
+            _refuse_overflow(mean)
+        return RunningStats(mean, var, num_batches, weight, self.start_weight * (1 - f))
 
-    def _then(
+    def _then_with_gaps(
         self,
-        mean: Floats,
-        var: Floats,
+        later: RunningStats,
+        rule: Rule,
+        f: Weight,
         num_batches: Count,
-        momentum: float | None,
-        variance: str,
-        bias_correction: bool,
+        weight: Weight,
     ) -> RunningStats:
-        factor = averaging_factor(
-            self.num_batches, num_batches, momentum, bias_correction
+        """What :meth:`then` returns, where nothing is known of some features yet."""
+        keeps_start = rule.momentum is not None and not rule.bias_correction
+        earlier = self if keeps_start else self._without_start()
+        # Of a feature, what is known of one of the two alone is known of both.
+        is_new = np.isnan(earlier.mean)
+        observed = np.not_equal(later.num_batches, 0)
+        if is_new.any():
+            f = np.where(is_new, observed * 1.0, f)
+        new_mean = np.where(observed, later.mean, earlier.mean)
+        new_var = np.where(observed, later.var, earlier.var)
+        old_mean = np.where(is_new, new_mean, earlier.mean)
+        old_var = np.where(is_new, new_var, earlier.var)
+        mean, var = rule.join(old_mean, old_var, new_mean, new_var, f)
+        unknown = is_new & ~observed
+        _refuse_overflow(np.where(unknown, 0.0, mean))
+        return RunningStats(
+            mean,
+            np.where(unknown, np.nan, var),
+            _one_if_alike(num_batches),
+            _one_if_alike(weight),
+            _one_if_alike(earlier.start_weight * (1 - f)),
         )
-        earlier, unknown = self, None
-        if not (_all_observed(self.num_batches) and _all_observed(num_batches)):
-            keeps_start = momentum is not None and not bias_correction
-            earlier = self if keeps_start else self._without_start()
-            # Of a feature, what is known of one of the two alone is known of both.
-            is_new = np.isnan(earlier.mean)
-            observed = np.not_equal(num_batches, 0)
-            if is_new.any():
-                factor = np.where(is_new, observed * 1.0, factor)
-            mean = np.where(observed, mean, earlier.mean)
-            var = np.where(observed, var, earlier.var)
-            earlier = RunningStats(
-                np.where(is_new, mean, earlier.mean),
-                np.where(is_new, var, earlier.var),
-                earlier.num_batches,
-                earlier.start_weight,
-            )
-            unknown = is_new & ~observed
-        average = _within if variance == "within" else _total
-        mean, var = average(earlier.mean, earlier.var, mean, var, factor)
-        var = saturate(var)
-        if unknown is not None:
-            var[unknown] = np.nan
-        if not all_finite(mean):
-            overflows = ~np.isfinite(mean)
-            if unknown is not None:
-                overflows &= ~unknown
-            if overflows.any():
-                raise MeanOverflowError(
-                    "a mean overflows float64", np.flatnonzero(overflows)
-                )
-        num_batches = self.num_batches + num_batches
-        if isinstance(num_batches, np.ndarray):
-            num_batches = _count(num_batches)
-        start_weight = earlier.start_weight * (1 - factor)
-        if isinstance(start_weight, np.ndarray) and np.ptp(start_weight) == 0:
-            start_weight = float(start_weight[0])
-        return RunningStats(mean, var, num_batches, start_weight)
 
     def _without_start(self) -> RunningStats:
         """Without what is the start alone, of which nothing is known then."""
@@ -295,6 +210,7 @@ class RunningStats:
             np.where(is_start, np.nan, self.mean),
             np.where(is_start, np.nan, self.var),
             self.num_batches,
+            self.weight,
             np.where(is_start, 0.0, self.start_weight),
         )
 
@@ -303,56 +219,31 @@ class RunningStats:
         eps: float,
         weight: Floats | None,
         features: NDArray[np.integer] | None = None,
+        *,
+        inverse: bool = False,
     ) -> Floats:
-        """Scale of all features, computed once, or of some of them.
-
-        Parameters
-        ----------
-        eps, weight
-            As for :func:`~sk_batchnorm._normalize.scale_of`.
-        features : ndarray of int, or None
-
-        Returns
-        -------
-        ndarray of shape (n_features,), or of the shape of features
-        """
-        return self._once(scale_of, eps, weight, features)
-
-    def inverse_scale(
-        self,
-        eps: float,
-        weight: Floats | None,
-        features: NDArray[np.integer] | None = None,
-    ) -> Floats:
-        """Inverse of :meth:`scale`."""
-        return self._once(inverse_scale_of, eps, weight, features)
-
-    def _once(
-        self,
-        function: Callable[..., Floats],
-        eps: float,
-        weight: Floats | None,
-        features: NDArray[np.integer] | None,
-    ) -> Floats:
+        """``weight / sqrt(var + eps)`` of all features, computed once, or of some."""
         if features is not None:
             some = None if weight is None else weight[features]
-            return function(self.mean[features], self.var[features], eps, some)
-        known = self._scales.get(function)
+            mean, var = self.mean[features], self.var[features]
+            return scale_of(mean, var, eps, some, inverse=inverse)
+        known = self._scales.get(inverse)
         if known is not None and known[0] == eps and _same(known[1], weight):
             scale: Floats = known[2]
             return scale
-        scale = function(self.mean, self.var, eps, weight)
+        scale = scale_of(self.mean, self.var, eps, weight, inverse=inverse)
         scale.flags.writeable = False
         # A copy, as the weight may be changed in place.
         weight = None if weight is None else weight.copy()
-        self._scales[function] = eps, weight, scale
+        self._scales[inverse] = eps, weight, scale
         return scale
 
 
-def _all_observed(num_batches: Count) -> bool:
-    if isinstance(num_batches, int):
-        return num_batches > 0
-    return bool(num_batches.all())
+def _one_if_alike(values: Any) -> Any:
+    """One number where the features agree."""
+    if isinstance(values, np.ndarray) and (values == values[0]).all():
+        return values[0].item()
+    return values
 
 
 def _same(a: Floats | None, b: Floats | None) -> bool:
@@ -361,130 +252,17 @@ def _same(a: Floats | None, b: Floats | None) -> bool:
     return bool((a == b).all())
 
 
-def _alone(batch: Moments, variance: str) -> tuple[Floats, Floats, Count]:
-    """Mean and variance of one mini-batch, and the number 1 where they count."""
-    within = variance == "within"
-    if not _is_enough(batch.n_samples, within):
-        raise ValueError(_too_few(float(batch.n_samples)))
-    mean = batch.mean
-    var = batch.unbiased_variance if within else batch.biased_variance
-    enough = _is_enough(batch.count, within)
-    if enough is True or np.all(enough):
-        return mean, var, 1
-    return (
-        np.where(enough, mean, np.nan),
-        np.where(enough, var, np.nan),
-        _count(np.atleast_1d(enough).astype(np.int64)),
-    )
+def _refuse_overflow(mean: Floats) -> None:
+    overflows = np.flatnonzero(~np.isfinite(mean))
+    if overflows.size:
+        raise MeanOverflowError("a mean overflows float64", overflows)
 
 
-def _count(num_batches: NDArray[np.int64]) -> Count:
-    """One number of mini-batches where the features agree."""
-    if (num_batches == num_batches[0]).all():
-        return int(num_batches[0])
-    return num_batches
-
-
-def averaging_factor(
-    earlier: Count, later: Count, momentum: float | None, bias_correction: bool
-) -> float | Floats:
-    """Weight of the later stretch in the running average of two.
-
-    For a later stretch of one mini-batch, the t-th: ``momentum``, or with
-    bias correction ``momentum / (1 - (1 - momentum)**t)``, the normalised
-    exponentially weighted average of Adam (Kingma and Ba, 2015, section 3)
-    and of pandas' ``ewm(adjust=True)``, or ``1 / t`` for momentum None.
-
-    Parameters
-    ----------
-    earlier, later : int or ndarray of shape (n_features,)
-        Mini-batches in the two stretches.
-    momentum : float in [0, 1] or None
-        None weighs all mini-batches alike.
-    bias_correction : bool
-
-    Returns
-    -------
-    float or ndarray of shape (n_features,), in [0, 1]
-    """
-    if momentum is not None and not bias_correction:
-        # The rest, to 1, is the weight of all that is older, the start with it.
-        return _weight(later, momentum) if momentum else 0.0
-    # Of the whole, which is 0 where nothing was observed in either.
-    new, both = _weight(later, momentum), _weight(earlier + later, momentum)
-    factor: float | Floats
-    if isinstance(both, np.ndarray):
-        factor = new / np.where(both == 0, 1.0, both)
-    else:
-        factor = new / both if both else 0.0
-    return factor
-
-
-def _weight(n_batches: Any, momentum: float | None) -> Any:
-    """Weight of so many mini-batches, 1 - (1 - momentum)**n, against older ones."""
-    if momentum is None or momentum == 0:
-        # The limit, up to a factor that cancels.
-        return n_batches * 1.0
-    if isinstance(n_batches, np.ndarray):
-        counts, which = np.unique(n_batches, return_inverse=True)
-        return np.array([_weight(int(n), momentum) for n in counts])[which]
-    if n_batches <= 1:
-        # Of one mini-batch it is the momentum, to the last bit.
-        return n_batches * float(momentum)
-    return 1.0 if momentum == 1 else -expm1(n_batches * log1p(-momentum))
-
-
-def _decay(newer: NDArray[np.int64], momentum: float | None) -> Floats:
-    """Weight of a mini-batch that has so many newer ones, (1 - momentum)**n."""
-    if momentum is None:
-        return np.ones(newer.shape)
-    decay: Floats
-    if momentum == 1:
-        decay = (newer == 0).astype(np.float64)
-    else:
-        decay = np.exp(newer * log1p(-momentum))
-    return decay
-
-
-def _within(
-    old_mean: Floats, old_var: Floats, mean: Floats, var: Floats, f: float | Floats
-) -> tuple[Floats, Floats]:
-    """PyTorch's rule: the average of the mini-batches' own variances."""
-    return _average(old_mean, mean, f), _average(old_var, var, f)
-
-
-def _total(
-    old_mean: Floats, old_var: Floats, mean: Floats, var: Floats, f: float | Floats
-) -> tuple[Floats, Floats]:
-    """Law of total variance: adds the spread of the mini-batch means.
-
-    The exponentially weighted variance of the rows (Finch, 2009, "Incremental
-    calculation of weighted mean and variance", section 9), a mini-batch at a
-    time.
-    """
-    d = mean - old_mean
-    # Grouped so that f = 1 makes the middle term 0 however large d is.
-    var = (1 - f) * old_var + (f * (1 - f) * d) * d + f * var
-    return _average(old_mean, mean, f), var
-
-
-def _average(old: Floats, new: Floats, f: float | Floats) -> Floats:
-    """``(1 - f) * old + f * new``, exact where f is 0 or 1 and where old is new."""
-    if isinstance(f, np.ndarray):
-        near_new = new + (1 - f) * (old - new)
-        return np.where(f <= 0.5, old + f * (new - old), near_new)
-    return old + f * (new - old) if f <= 0.5 else new + (1 - f) * (old - new)
-
-
-def _is_enough(n: float | Floats, within: bool) -> bool | NDArray[np.bool_]:
-    return n > 1 + WEIGHT_ROUNDING if within else n > 0
-
-
-def _too_few(n: float) -> str:
+def _too_few(n: float, rule: Rule) -> str:
     return (
         f"A mini-batch of n_samples={n:g} has no unbiased variance, which "
-        "variance='within' averages: it needs more than 1 sample (a weight counts as "
-        "that many). Pass larger mini-batches, scale sample_weight up to the number of "
-        "samples that it stands for, or use variance='total', which learns from any "
-        "weight and from single samples too."
+        f"variance={rule.variance!r} averages: it needs more than 1 sample (a weight "
+        "counts as that many). Pass larger mini-batches, scale sample_weight up to the "
+        "number of samples that it stands for, or use variance='total', which learns "
+        "from any weight and from single samples too."
     )

@@ -1,70 +1,79 @@
-"""BatchNorm1dTransformer: parameters, validation and the order of the steps."""
+"""BatchNorm1dTransformer: parameters, docstrings and the order of the steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import copy as shallow_copy
-from dataclasses import replace
-from functools import partial
-from math import inf
+from functools import partial, wraps
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
-from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import Tags, assert_all_finite, check_array
-from sklearn.utils.validation import (
-    check_consistent_length,
-    check_is_fitted,
-    check_non_negative,
-    validate_data,
-)
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
 
 from sk_batchnorm._compat import (
+    CALLBACKS,
     CallbackSupportMixin,
     Interval,
     StrOptions,
+    callback_context,
     callbacks_of,
     check_parameters,
     empty_array_at,
-    feature_names_of,
-    from_numpy,
-    is_float_array,
-    largest_float,
-    namespace_of,
     output_container,
     place_of,
+    placed_like,
     to_numpy,
     with_callbacks,
 )
-from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
-from sk_batchnorm._moments import Bounds, Moments, batch_moments, cut, moments
-from sk_batchnorm._normalize import few_features, is_zero, normalize, scale_of
-from sk_batchnorm._running_stats import (
-    WEIGHT_ROUNDING,
-    Count,
-    RunningStats,
-)
+from sk_batchnorm._draft import commit, draft_of
+from sk_batchnorm._inputs import Input, cut, plain_input
+from sk_batchnorm._kernels.numpy import AffineMap, Floats, ignore_float_errors
+from sk_batchnorm._moments import Bounds
+from sk_batchnorm._rule import VARIANCES, Count, Rule, rule_of
+from sk_batchnorm._running_stats import RunningStats
 from sk_batchnorm._validation import (
-    as_numbers,
+    FADED,
+    NAMELESS_ERRORS,
+    as_real,
+    check_feature_names,
+    check_gradient,
+    check_input,
+    check_keys,
+    check_loaded,
+    check_output,
+    check_sample_weight,
+    check_stats,
+    check_vector,
     names_in_words,
     naming_features,
-    shape_hint,
-    warn_user,
+    starting_vector,
+    state_of,
+    to_pickle,
+    warn_of_light_weights,
+    warn_of_small,
+    warn_of_start,
+    warn_of_unobserved,
 )
-from sk_batchnorm.functional import (
-    checked_gradient,
-    gradients,
-    mean_and_variance,
-    own_statistics,
-    refuse_mask,
-)
+from sk_batchnorm.functional import MINI_BATCH, gradients, training_moments
 
-_SHAPES = "(n_samples, n_features) or (n_samples, n_channels, n_timepoints)"
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _learning(method: Method) -> Method:
+    """Ignore float errors in a method, and let its callbacks end whatever happens."""
+    with_teardown = with_callbacks(method)
+
+    @wraps(method)
+    def learn(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with np.errstate(all="ignore"):
+            run = with_teardown if CALLBACKS in vars(self) else method
+            return run(self, *args, **kwargs)
+
+    return cast(Method, learn)
 
 
 class BatchNorm1dTransformer(
@@ -261,7 +270,7 @@ default=None
         "affine": ["boolean"],
         "bias": ["boolean"],
         "track_running_stats": ["boolean"],
-        "variance": [StrOptions({"within", "total"})],
+        "variance": [StrOptions(set(VARIANCES))],
         "bias_correction": ["boolean"],
         "weight_init": [None, Real, "array-like"],
         "bias_init": [None, Real, "array-like"],
@@ -356,7 +365,7 @@ default=None
             ) from None
         return stats
 
-    @ignore_float_errors
+    @_learning
     def fit(
         self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -399,19 +408,45 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             If a parameter is out of range.
         """
         check_parameters(self)
-        if callbacks_of(self):
-            self._reported_fit(X, y, sample_weight)
-            return self
-        learned = shallow_copy(self)
-        X, weight = learned._start_fit(X, sample_weight)
-        stats = RunningStats.start(learned.n_features_in_)
-        with naming_features(X, weight, learned.get_feature_names_out):
-            for bounds in cut(X.shape, self.batch_size, weight):
-                stats = learned._learn_stretch(stats, X, bounds, weight)
-        learned._end_fit(stats, weight)
-        return self._become(learned)
+        context = callback_context(self, max_subtasks=None)
+        draft = draft_of(self)
+        data, weight = draft._checked(X, sample_weight, "fit", reset=True)
+        draft._start()
+        if self.batch_size is not None:
+            data = data.by_rows()
+        cuts = partial(cut, data.array.shape, self.batch_size, weight)
+        if callbacks_of(self):  # which are told of each mini-batch
+            cuts = partial(cuts, n_together=1)
+            context.max_subtasks = sum(1 for _ in cuts())
+        metadata = {"sample_weight": weight}
+        task = {"estimator": self, "X": data.array, "y": y, "metadata": metadata}
+        context.call_on_fit_task_begin(**task)
+        rule = rule_of(self.momentum, self.variance, True)
+        stats = RunningStats.start(draft.n_features_in_)
+        for bounds in cuts():
+            subtask = _mini_batch_task(self, data, bounds, weight)
+            subcontext = context.subcontext(task_name="mini-batch")
+            subcontext.call_on_fit_task_begin(**subtask)
+            try:
+                batches = data.moments(bounds, weight, self.n_jobs)
+                stats = stats.then(RunningStats.of(batches, rule), rule)
+            except NAMELESS_ERRORS as error:
+                raise draft._named(error, data, weight) from None
+            if self.track_running_stats:
+                draft._running_stats = stats
+            if subcontext.call_on_fit_task_end(
+                **subtask, reconstruction_attributes=lambda: vars(draft)
+            ):
+                break
+        warn_of_light_weights(draft, weight)
+        warn_of_small(draft, stats)
+        warn_of_unobserved(draft, draft._running_stats)
+        context.call_on_fit_task_end(
+            **task, reconstruction_attributes=lambda: vars(draft)
+        )
+        return commit(self, draft)
 
-    @ignore_float_errors
+    @_learning
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -444,22 +479,43 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             If a parameter is out of range.
         """
         check_parameters(self)
-        if callbacks_of(self):
-            self._reported_partial_fit(X, y, sample_weight)
-            return self
-        is_first = not self.__sklearn_is_fitted__()
-        if is_first or not self._knows_names:
-            learned = shallow_copy(self)
-            X, weight = learned._validate(
+        is_first = "_running_stats" not in vars(self)
+        data, weight = plain_input(vars(self), X), None
+        # A step that changes nothing but the running statistics needs no draft.
+        is_usual = data is not None and CALLBACKS not in vars(self)
+        draft = self
+        if not is_usual:
+            context = callback_context(self, task_name="partial_fit")
+            metadata = {"sample_weight": sample_weight}
+            task = {"estimator": self, "X": X, "y": y, "metadata": metadata}
+            context.call_on_fit_task_begin(**task)
+            draft = draft_of(self)
+        if data is None or sample_weight is not None:
+            data, weight = draft._checked(
                 X, sample_weight, "partial_fit", reset=is_first
             )
-            if is_first:
-                learned._start()
-            learned._learn_batch(X, weight, is_first=is_first)
-            return self._become(learned)
-        X, weight = self._validate(X, sample_weight, "partial_fit", reset=False)
-        self._learn_batch(X, weight, is_first=False)
-        return self
+        if is_first:
+            draft._start()
+        stats = draft._running_stats
+        rule = rule_of(self.momentum, self.variance, self.bias_correction)
+        try:
+            batch = data.moments(None, weight, self.n_jobs)
+            if stats is not None:
+                stats = stats.then(RunningStats.of(batch, rule), rule)
+        except NAMELESS_ERRORS as error:
+            raise draft._named(error, data, weight) from None
+        if weight is not None:
+            warn_of_light_weights(draft, weight)
+        if is_first:
+            warn_of_unobserved(draft, stats)
+            warn_of_small(draft, RunningStats.of(batch, MINI_BATCH))
+        draft._running_stats = stats
+        if is_usual:
+            return self
+        context.call_on_fit_task_end(
+            **task, reconstruction_attributes=lambda: vars(draft)
+        )
+        return commit(self, draft)
 
     @ignore_float_errors
     def forward(self, X: Any) -> NDArray[np.floating]:
@@ -514,42 +570,44 @@ n_timepoints)
         (array([1.5]), array([4.5]))
         """
         check_parameters(self)
-        learned = shallow_copy(self)
+        draft = draft_of(self)
         is_first = not self.__sklearn_is_fitted__()
-        X, _ = learned._validate(
-            X, None, "forward", reset=is_first, accept_sparse=False
-        )
-        if not isinstance(X, np.ndarray):
+        data = check_input(draft, X, "forward", reset=is_first, accept_sparse=False)
+        if not data.is_numpy:
             raise TypeError(
                 "forward takes NumPy arrays, and partial_fit and transform arrays of "
-                f"other namespaces too; got {type(X)}."
+                f"other namespaces too; got {type(data.array)}."
             )
         if is_first:
-            learned._start()
-        _, weight, bias = learned._state()
-        _check_affine(weight, bias, learned.n_features_in_)
-        with naming_features(X, None, learned.get_feature_names_out):
-            batch = own_statistics(X, self.n_jobs)
-            learned._running_stats = learned._step(batch)
-        mean, var = mean_and_variance(batch)
-        Y: NDArray[np.floating] = normalize(
-            X,
-            mean if self.with_mean else None,
-            scale_of(mean, var, self.eps, weight),
-            bias,
+            draft._start()
+        stats, weight, bias = state_of(draft)
+        rule = rule_of(self.momentum, self.variance, self.bias_correction)
+        try:
+            batch = training_moments(data, self.n_jobs)
+            if stats is not None:
+                draft._running_stats = stats.then(RunningStats.of(batch, rule), rule)
+        except NAMELESS_ERRORS as error:
+            raise draft._named(error, data) from None
+        batch_stats = RunningStats.of(batch, MINI_BATCH)
+        Y: NDArray[np.floating] = data.normalized(
+            AffineMap(
+                batch_stats.mean if self.with_mean else None,
+                batch_stats.scale(self.eps, weight),
+                bias,
+            ),
             copy=True,
             n_jobs=self.n_jobs,
         )
         # Copies, as the caller may go on with the arrays.
-        learned._forward = {
-            "X": X.copy(),
-            "mean": mean,
-            "inverse_std": scale_of(mean, var, self.eps, None),
+        draft._forward = {
+            "data": type(data)(data.array.copy()),
+            "mean": batch_stats.mean,
+            "inverse_std": batch_stats.scale(self.eps, None),
             "weight": None if weight is None else np.array(weight),
             "has_bias": bias is not None,
             "with_mean": self.with_mean,
         }
-        self._become(learned)
+        commit(self, draft)
         return Y
 
     @ignore_float_errors
@@ -610,13 +668,14 @@ n_timepoints)
             )
         remembered = dict(remembered)
         has_bias = remembered.pop("has_bias")
-        grad = checked_gradient(grad_output, remembered["X"].shape)
+        grad = check_gradient(grad_output, remembered["data"].array.shape)
         grad_input, grad_weight, grad_bias = gradients(grad, **remembered)
-        learned = shallow_copy(self)  # without what was remembered
+        draft = draft_of(self)
+        del draft._forward
         has_weight = remembered["weight"] is not None
-        learned.weight_grad_ = self._placed(grad_weight) if has_weight else None
-        learned.bias_grad_ = self._placed(grad_bias) if has_bias else None
-        self._become(learned)
+        draft.weight_grad_ = self._placed(grad_weight) if has_weight else None
+        draft.bias_grad_ = self._placed(grad_bias) if has_bias else None
+        commit(self, draft)
         return grad_input
 
     @ignore_float_errors
@@ -650,28 +709,35 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         InvalidParameterError
             If `eps` or `copy` is out of range.
         """
-        X, stats, weight, bias = self._with_state(
-            lambda: self._validate(X, None, "transform", reset=False)[0]
-        )
-        self._check_container(X)
-        if sparse.issparse(X) and bias is not None and bias.any():
-            raise ValueError(_BIAS_ON_SPARSE)
-        if stats is None:
-            _check_two_values("transform with track_running_stats=False", X)
-            with naming_features(X, None, self.get_feature_names_out):
-                batch = moments(X, n_jobs=self.n_jobs)
-            stats = RunningStats(*mean_and_variance(batch), 1)
-        else:
-            self._warn_of_start(stats)
-        with naming_features(X, None, self.get_feature_names_out):
-            return normalize(
-                X,
-                stats.mean if self.with_mean else None,
-                stats.scale(self.eps, weight, few_features(X)),
-                None if sparse.issparse(X) else bias,
+        # Of one moment, whatever another thread learns meanwhile.
+        view = draft_of(self)
+        stats, weight, bias = state_of(view)
+        data = plain_input(vars(view), X) or check_input(view, X, "transform")
+        if data.no_frame and (container := output_container(self)) != "default":
+            raise ValueError(
+                f"{data.no_frame} output can't be made a {container} DataFrame: call "
+                "set_output(transform='default')."
+            )
+        if data.is_sparse and bias is not None:
+            _refuse_bias(bias)
+        try:
+            if stats is None:
+                stats = self._batch_statistics(data)
+            elif not (
+                isinstance(stats.start_weight, float) and stats.start_weight <= FADED
+            ):
+                warn_of_start(self, stats)
+            return data.normalized(
+                AffineMap(
+                    stats.mean if self.with_mean else None,
+                    stats.scale(self.eps, weight, data.few_features),
+                    bias,
+                ),
                 copy=self.copy if copy is None else copy,
                 n_jobs=self.n_jobs,
             )
+        except NAMELESS_ERRORS as error:
+            raise view._named(error, data) from None
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Learn from X, then transform it: ``fit(X).transform(X)``.
@@ -738,29 +804,34 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         InvalidParameterError
             If `eps` or `copy` is out of range.
         """
-        X, stats, weight, bias = self._with_state(lambda: self._validate_output(X))
+        view = draft_of(self)
+        stats, weight, bias = state_of(view)
+        data = plain_input(vars(view), X) or check_output(view, X)
         if stats is None:
             raise ValueError(
                 "inverse_transform needs running statistics, and "
                 "track_running_stats=False keeps none."
             )
         if weight is not None and not weight.all():
-            names = self.get_feature_names_out()[weight == 0]
+            names = view.get_feature_names_out()[weight == 0]
             raise ValueError(
                 "inverse_transform can't undo a weight_ of 0, which "
                 f"{names_in_words(names)} has."
             )
-        if sparse.issparse(X) and bias is not None and bias.any():
-            raise ValueError(_BIAS_ON_SPARSE)
-        with naming_features(X, None, self.get_feature_names_out):
-            return normalize(
-                X,
-                None if sparse.issparse(X) else bias,
-                stats.inverse_scale(self.eps, weight, few_features(X)),
-                stats.mean if self.with_mean else None,
+        if data.is_sparse and bias is not None:
+            _refuse_bias(bias)
+        try:
+            return data.normalized(
+                AffineMap(
+                    bias,
+                    stats.scale(self.eps, weight, data.few_features, inverse=True),
+                    stats.mean if self.with_mean else None,
+                ),
                 copy=self.copy if copy is None else copy,
                 n_jobs=self.n_jobs,
             )
+        except NAMELESS_ERRORS as error:
+            raise view._named(error, data) from None
 
     def reset_running_stats(self) -> Self:
         """Set the running mean to 0, the variance to 1 and the count to 0.
@@ -778,8 +849,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             Before anything was learned.
         """
         check_is_fitted(self)
-        self._running_stats = self._starting_stats()
-        return self
+        draft = draft_of(self)
+        draft._running_stats = draft._starting_stats()
+        return commit(self, draft)
 
     @ignore_float_errors
     def reset_parameters(self) -> Self:
@@ -801,9 +873,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         """
         check_is_fitted(self)
         check_parameters(self)
-        learned = shallow_copy(self)
-        learned._start()
-        return self._become(learned)
+        draft = draft_of(self)
+        draft._start()
+        return commit(self, draft)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return a copy of what was learned, as arrays under PyTorch's names.
@@ -812,7 +884,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         -------
         dict of str to ndarray
             "weight" and "bias" if there are any; "running_mean",
-            "running_var" and "num_batches_tracked" if they are tracked.
+            "running_var" and "num_batches_tracked" if they are tracked; and
+            "total_weight", from 0 to 1, if `momentum` has changed under
+            `bias_correction`, so that their number does not tell it.
 
         Raises
         ------
@@ -830,18 +904,22 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         >>> resumed.load_state_dict(checkpoint).running_mean_
         array([0.5])
         """
-        stats, weight, bias = self._state()
+        check_is_fitted(self)
+        attributes = vars(self)  # of one moment
         state: dict[str, NDArray[Any]] = {}
-        if weight is not None:
-            state["weight"] = weight.copy()
-        if bias is not None:
-            state["bias"] = bias.copy()
+        for key in ("weight", "bias"):
+            if (values := attributes[f"{key}_"]) is not None:
+                state[key] = np.array(to_numpy(values), dtype=np.float64)
+        stats = attributes["_running_stats"]
         if stats is not None:
             state |= {
                 "running_mean": stats.mean.copy(),
                 "running_var": stats.var.copy(),
                 "num_batches_tracked": np.array(stats.num_batches, dtype=np.int64),
             }
+            usual = self._rule.weight(stats.num_batches)
+            if self.bias_correction and np.any(stats.weight != usual):
+                state["total_weight"] = np.array(stats.weight)
         return state
 
     @ignore_float_errors
@@ -897,34 +975,35 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         check_parameters(self)
         affine_keys = ["weight"] * self.affine + ["bias"] * (self.affine and self.bias)
         stats_keys = ["running_mean", "running_var"] * self.track_running_stats
-        array_keys = affine_keys + stats_keys
-        count_keys = ["num_batches_tracked"] * self.track_running_stats
-        _check_keys(state, array_keys, optional=count_keys)
+        keys = affine_keys + stats_keys
+        optional = ["num_batches_tracked", "total_weight"] * self.track_running_stats
+        check_keys(state, keys, optional=optional[: 1 + self.bias_correction])
 
         n_features = getattr(self, "n_features_in_", self.num_features)
         if n_features is None:
-            if not array_keys:
+            if not keys:
                 raise ValueError(
                     "An empty state does not tell the number of features; pass "
                     "num_features, or fit the transformer first."
                 )
-            n_features = _as_array(state, array_keys[0]).size
+            n_features = as_real(keys[0], state[keys[0]]).size
 
-        learned = shallow_copy(self)
-        learned.n_features_in_ = n_features
-        learned._template = self._template  # of its own, for scikit-learn to move
+        draft = draft_of(self)
+        draft.n_features_in_ = n_features
+        draft._template = self._template  # of its own, for scikit-learn to move
+        draft.__dict__.pop("_forward", None)
         if feature_names is not None:
-            learned.feature_names_in_ = _checked_names(feature_names, n_features)
-        if not hasattr(learned, "feature_names_in_"):
-            learned._knows_names = False
-        learned.weight_ = learned.bias_ = None
+            draft.feature_names_in_ = check_feature_names(feature_names, n_features)
+        if not hasattr(draft, "feature_names_in_"):
+            draft._knows_names = False
+        draft.weight_ = draft.bias_ = None
         for key in affine_keys:
-            values = learned._placed(_checked_entry(state, key, n_features))
-            setattr(learned, f"{key}_", values)
-        learned._running_stats = None
+            values = check_vector(key, state[key], (n_features,), copy=True)
+            setattr(draft, f"{key}_", self._placed(values))
+        draft._running_stats = None
         if self.track_running_stats:
-            learned._running_stats = _checked_stats(state, n_features)
-        return self._become(learned)
+            draft._running_stats = check_stats(state, n_features, self._rule, copy=True)
+        return commit(self, draft)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -936,28 +1015,25 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         template = state.get("_template")
         if template is not None and not isinstance(template, np.ndarray):
             state["_template"] = place_of(template)
-        # Arrays instead of a class of ours, which skops would have to be told to
-        # trust, and which pickles would tie to its place.
-        stats = state.get("_running_stats")
-        if stats is not None:
-            state["_running_stats"] = stats.as_tuple()
+        if state.get("_running_stats") is not None:
+            state["_running_stats"] = to_pickle(state["_running_stats"])
         return state
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         loaded = dict(state)
         if "_running_stats" in loaded:  # it had learned
-            loaded["_running_stats"] = _loaded_stats(loaded)
+            rule = Rule(loaded.get("momentum", 0.1))
+            loaded["_running_stats"] = check_loaded(loaded, rule)
         if isinstance(place := loaded.get("_template"), tuple):
             template = loaded["_template"] = empty_array_at(*place)
             for name in _LEARNED_ARRAYS & loaded.keys():
                 if loaded[name] is not None:
-                    loaded[name] = _placed_like(template, loaded[name])
+                    loaded[name] = placed_like(template, loaded[name])
         self.__dict__ = loaded
 
     def __copy__(self) -> Self:
         # Unlike a pickle, it leaves arrays of other namespaces where they are.
-        copied = type(self).__new__(type(self))
-        copied.__dict__ = vars(self).copy()
+        copied = draft_of(self)
         copied.__dict__.pop("_forward", None)
         return copied
 
@@ -973,153 +1049,22 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         tags.array_api_support = True
         return tags
 
-    def _validate(
-        self,
-        X: Any,
-        sample_weight: ArrayLike | None,
-        method: str,
-        *,
-        reset: bool,
-        accept_sparse: bool = True,
-    ) -> tuple[Any, Floats | None]:
-        if reset or not self._is_plain(X):
-            refuse_mask("X", X, _MASKED_X)
-            accepted = _ACCEPTED if accept_sparse else _ACCEPTED_DENSE
-            X = as_numbers(X, keep_sparse=accept_sparse and not self.with_mean)
-            known = self
-            if not (reset or self._knows_names):
-                known = self._with_names_of(X, is_learning=method != "transform")
-            if not reset:
-                _check_width(X, self.n_features_in_, type(self).__name__)
-            X = validate_data(known, X, reset=reset, **accepted)
-            X = self._check_kind(X, action="center")
-        if reset:
-            self._template = _template(X)
-        elif not type(self._template) is type(X) is np.ndarray:
-            self._check_namespace(X, method)
-        if self.num_features is not None and X.shape[1] != self.num_features:
-            raise ValueError(
-                f"X has {X.shape[1]} features, but {type(self).__name__} was made "
-                f"for num_features={self.num_features}."
-                + shape_hint(X.shape, self.num_features)
-            )
-        if sample_weight is None:
-            return X, None
-        return X, _check_sample_weight(sample_weight, X)
-
-    def _with_names_of(self, X: Any, *, is_learning: bool) -> Self:
-        """Take the names of X's features for those that are not known yet."""
-        names = feature_names_of(X)
-        known = self if is_learning else shallow_copy(self)
-        if names is not None and len(names) == self.n_features_in_:
-            known.feature_names_in_ = names
-            del known._knows_names
-        return known
-
-    def _validate_output(self, X: Any) -> Any:
-        refuse_mask("X", X, _MASKED_X)
-        X = as_numbers(X, keep_sparse=not self.with_mean)
-        _check_width(X, self.n_features_in_, type(self).__name__)
-        if hasattr(self, "feature_names_in_") and feature_names_of(X) is not None:
-            # An array is as welcome: transform's output has lost the names.
-            validate_data(self, X, reset=False, skip_check_array=True)
-        X = self._check_kind(check_array(X, **_ACCEPTED), action="uncenter")
-        if X.shape[1] != self.n_features_in_:
-            raise ValueError(_other_width(X, self.n_features_in_, type(self).__name__))
-        self._check_namespace(X, "inverse_transform")
-        return X
-
-    def _check_namespace(self, X: Any, method: str) -> None:
-        """Refuse arrays that are elsewhere than the statistics.
-
-        Those that are NumPy's are sent to wherever X is. scikit-learn's checks allow
-        that of no others.
-        """
-        on_host = isinstance(self._template, np.ndarray)
-        if on_host or not get_config()["array_api_dispatch"]:
-            return
-        wanted, given = namespace_of(self._template), namespace_of(X)
-        if wanted != given:
-            raise ValueError(
-                f"Inputs passed to {type(self).__name__}.{method}() must use the same "
-                "namespace and the same device as those that it has learned from: "
-                f"{wanted[0].__name__} on {wanted[1]}; got {given[0].__name__} on "
-                f"{given[1]}. One whose statistics are NumPy arrays takes arrays from "
-                "anywhere: sklearn.base.clone(bn).load_state_dict(bn.state_dict())."
-            )
-
     def _placed(self, values: NDArray[Any]) -> Any:
         """``values`` in the namespace and on the device of what was learned from."""
-        return _placed_like(self._template, values)
-
-    def _is_plain(self, X: Any) -> bool:
-        """Whether X is what a stream repeats, with nothing left to check.
-
-        An array of two dimensions, of the width learned from, in which
-        scikit-learn's way through the checks would change nothing.
-        """
-        if type(X) is np.ndarray:
-            is_float = X.dtype.char in "fd" and X.dtype.isnative
-        else:
-            is_float = is_float_array(X)
-        return (
-            is_float
-            and X.ndim == 2
-            and X.shape[0] > 0
-            and X.shape[1] == self.n_features_in_
-            and not hasattr(self, "feature_names_in_")
-        )
-
-    def _check_kind(self, X: Any, *, action: str) -> Any:
-        """Check that X is of a kind that can be learned from and transformed."""
-        if X.ndim > 3:
-            raise ValueError(
-                f"Found array with dim {X.ndim}. {type(self).__name__} expected X of "
-                f"shape {_SHAPES}."
-            )
-        if X.ndim == 3 and 0 in X.shape:
-            lacking = "timepoint(s)" if X.shape[1] else "feature(s)"
-            raise ValueError(
-                f"Found array with 0 {lacking} (shape={tuple(X.shape)}) while a "
-                f"minimum of 1 is required by {type(self).__name__}."
-            )
-        on_host = isinstance(X, np.ndarray) or sparse.issparse(X)
-        if on_host and X.dtype in (object, np.longdouble):
-            # Objects of a list with None in it, or of numbers that NumPy has no dtype
-            # for. A long double may be too large for float64.
-            X = check_array(X, **(_ACCEPTED | {"dtype": np.float64}))
-        if not _is_real(X):
-            raise ValueError(f"X has dtype {X.dtype}, which is not a real number.")
-        if sparse.issparse(X) and self.with_mean:
-            raise ValueError(
-                f"Cannot {action} sparse matrices: pass `with_mean=False` instead. "
-                "See docstring for motivation and alternatives."
-            )
-        return X
-
-    def _check_container(self, X: Any) -> None:
-        """Refuse what does not fit into a DataFrame, before it is transformed."""
-        if X.ndim == 2 and not sparse.issparse(X):
-            return
-        if (container := output_container(self)) != "default":
-            kind = "Sparse" if sparse.issparse(X) else "Three-dimensional"
-            raise ValueError(
-                f"{kind} output can't be made a {container} DataFrame: call "
-                "set_output(transform='default')."
-            )
+        return placed_like(self._template, values)
 
     def _start(self) -> None:
         """Set everything learned to where it starts, for n_features_in_."""
         n_features = self.n_features_in_
         weight = bias = None
         if self.affine:
-            weight = _starting_values("weight_init", self.weight_init, 1.0, n_features)
+            weight = starting_vector("weight_init", self.weight_init, 1.0, n_features)
             weight = self._placed(weight)
             if self.bias:
-                bias = _starting_values("bias_init", self.bias_init, 0.0, n_features)
+                bias = starting_vector("bias_init", self.bias_init, 0.0, n_features)
                 bias = self._placed(bias)
         self.weight_, self.bias_ = weight, bias
-        for name in ("weight_grad_", "bias_grad_", "_knows_names", "_warned"):
+        for name in _OF_THE_PAST:
             self.__dict__.pop(name, None)
         self._running_stats = self._starting_stats()
 
@@ -1128,217 +1073,36 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             return None
         return RunningStats.start(self.n_features_in_)
 
-    def _start_fit(
-        self, X: Any, sample_weight: ArrayLike | None
-    ) -> tuple[Any, Floats | None]:
-        X, weight = self._validate(X, sample_weight, "fit", reset=True)
-        self._start()
-        if sparse.issparse(X) and self.batch_size is not None:
-            X = X.tocsr()  # rows of CSC can't be cut out without a search
-        return X, weight
+    @property
+    def _rule(self) -> Rule:
+        return rule_of(self.momentum, self.variance, self.bias_correction)
 
-    def _learn_stretch(
-        self, stats: RunningStats, X: Any, bounds: Bounds, weight: Floats | None
-    ) -> RunningStats:
-        """Statistics after consecutive mini-batches of ``fit``."""
-        batches = batch_moments(X, bounds, weight, self.n_jobs)
-        stretch = RunningStats.of_stretch(
-            batches, momentum=self.momentum, variance=self.variance
-        )
-        return stats.then(
-            stretch,
-            momentum=self.momentum,
-            variance=self.variance,
-            bias_correction=True,
-        )
+    def _checked(
+        self, X: Any, sample_weight: ArrayLike | None, method: str, *, reset: bool
+    ) -> tuple[Input, Floats | None]:
+        data = None if reset else plain_input(vars(self), X)
+        data = data or check_input(self, X, method, reset=reset)
+        if sample_weight is None:
+            return data, None
+        return data, check_sample_weight(sample_weight, data.array.shape[0])
 
-    def _end_fit(self, stats: RunningStats, weight: Floats | None) -> None:
-        self._warn_of_light_weights(weight)
-        self._warn_of_small(stats.mean, stats.var)
-        if self.track_running_stats:
-            self._warn_of_unobserved(stats)
-            self._running_stats = stats
-
-    def _learn_batch(self, X: Any, weight: Floats | None, *, is_first: bool) -> None:
-        """Learn from one mini-batch, or raise before anything has changed."""
-        with naming_features(X, weight, self.get_feature_names_out):
-            batch = moments(X, weight, self.n_jobs)
-            stats = self._step(batch)
-        self._warn_of_light_weights(weight)
-        if is_first:
-            self._warn_of_unobserved(stats)
-            self._warn_of_small(*mean_and_variance(batch))
-        self._running_stats = stats
-
-    # The same with callbacks. To them, the estimator is as it was until the call is
-    # over, and fitted_estimator is what it will be.
-
-    @with_callbacks  # type: ignore[untyped-decorator]
-    def _reported_fit(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> None:
-        root = self._init_callback_context(max_subtasks=None)
-        learned = shallow_copy(self)
-        X, weight = learned._start_fit(X, sample_weight)
-        one_by_one = partial(cut, X.shape, self.batch_size, weight, n_together=1)
-        root.max_subtasks = sum(1 for _ in one_by_one())
-        task = {"estimator": self, "X": X, "y": y}
-        task["metadata"] = {"sample_weight": weight}
-        root.call_on_fit_task_begin(**task)
-        stats = RunningStats.start(learned.n_features_in_)
-        for bounds in one_by_one():
-            rows = slice(*bounds)
-            subtask = {"estimator": self, "X": lambda rows=rows: X[rows, ...]}
-            if weight is not None:
-                subtask["metadata"] = {"sample_weight": weight[rows]}
-            context = root.subcontext(task_name="mini-batch")
-            context.call_on_fit_task_begin(**subtask)
-            with naming_features(X, weight, learned.get_feature_names_out):
-                stats = learned._learn_stretch(stats, X, bounds, weight)
-            if learned.track_running_stats:
-                learned._running_stats = stats
-            if context.call_on_fit_task_end(
-                **subtask, reconstruction_attributes=lambda: vars(learned)
-            ):
-                break
-        learned._end_fit(stats, weight)
-        root.call_on_fit_task_end(
-            **task, reconstruction_attributes=lambda: vars(learned)
-        )
-        self._become(learned)
-
-    @with_callbacks  # type: ignore[untyped-decorator]
-    def _reported_partial_fit(
-        self, X: Any, y: Any, sample_weight: ArrayLike | None
-    ) -> None:
-        context = self._init_callback_context(task_name="partial_fit")
-        task = {"estimator": self, "X": X, "y": y}
-        task["metadata"] = {"sample_weight": sample_weight}
-        context.call_on_fit_task_begin(**task)
-        learned = shallow_copy(self).set_callbacks()
-        # Not a subclass's method, which has been called already.
-        BatchNorm1dTransformer.partial_fit(learned, X, y, sample_weight)
-        learned.set_callbacks(*callbacks_of(self))
-        context.call_on_fit_task_end(
-            **task, reconstruction_attributes=lambda: vars(learned)
-        )
-        if (forward := vars(self).get("_forward")) is not None:
-            learned._forward = forward  # which a copy has lost
-        self._become(learned)
-
-    def _step(self, batch: Moments) -> RunningStats | None:
-        stats = self._running_stats
-        if stats is None:
-            return None
-        return stats.step(
-            batch,
-            momentum=self.momentum,
-            variance=self.variance,
-            bias_correction=self.bias_correction,
-        )
-
-    def _warn_once(self, trap: str, message: str) -> None:
-        if trap not in self._warned:
-            warn_user(message)
-            self._warned += (trap,)
-
-    def _warn_of_start(self, stats: RunningStats) -> None:
-        """Say that the start is not forgotten yet, where something was learned."""
-        if isinstance(stats.start_weight, float) and stats.start_weight <= _FADED:
-            return
-        there = np.greater(stats.start_weight, _FADED)
-        there = there & np.greater(stats.num_batches, 0)
-        if not there.any():
-            return
-        which = "the output"
-        if there.ndim:
-            which += f" of {names_in_words(self.get_feature_names_out()[there])}"
-        weight = np.max(np.where(there, stats.start_weight, 0.0))
-        self._warn_once(
-            "start",
-            f"PyTorch's start, mean 0 and variance 1, still has {weight:.0%} of the "
-            f"weight in the running statistics, so that {which} may be far from "
-            "centred. Pass bias_correction=True, with which the start has no weight, "
-            "or learn from more mini-batches first.",
-        )
-
-    def _warn_of_small(self, mean: Floats, var: Floats) -> None:
-        """Name the features whose variance is nothing beside `eps`."""
-        small = (var < self.eps) & ~is_zero(mean, var)
-        if not small.any():
-            return
-        names, var = self.get_feature_names_out()[small], var[small].max()
-        self._warn_once(
-            "eps",
-            f"The variance of {names_in_words(names)} is below eps={self.eps:g} "
-            f"({var:.2g} at most), so that the output has a standard deviation of "
-            f"{np.sqrt(var / (var + self.eps)):.2g} or less, not 1. Pass a smaller "
-            "eps, such as 0, or change the units.",
-        )
-
-    def _warn_of_light_weights(self, weight: Floats | None) -> None:
-        if weight is not None and self.variance == "within":
-            self._warn_of_low_sum(float(weight.sum()), int(np.count_nonzero(weight)))
-
-    def _warn_of_low_sum(self, total: float, n_rows: int) -> None:
-        """Say that weights count as so many samples, where they are shares."""
-        if total < n_rows * (1 - WEIGHT_ROUNDING):
-            self._warn_once(
-                "weights",
-                f"sample_weight sums to {total:g} over {n_rows} samples: with "
-                "variance='within' a weight counts as that many samples, and the "
-                "variance is divided by their sum less 1. Scale the weights to the "
-                "number of samples that they stand for, or pass variance='total', for "
-                "which their scale does not matter.",
+    def _batch_statistics(self, data: Input) -> RunningStats:
+        """Statistics of X itself, where nothing is tracked."""
+        if data.n_values < 2:
+            raise ValueError(
+                "transform with track_running_stats=False needs more than 1 sample; "
+                "got n_samples=1."
             )
+        return RunningStats.of(data.moments(n_jobs=self.n_jobs), MINI_BATCH)
 
-    def _warn_of_unobserved(self, stats: RunningStats | None) -> None:
-        """Name the features that the first mini-batches said nothing of."""
-        if stats is None or np.all(stats.num_batches):
-            return
-        names = self.get_feature_names_out()
-        names = names[np.broadcast_to(np.equal(stats.num_batches, 0), names.shape)]
-        has_start = np.any(stats.start_weight)
-        what = "are 0 and 1" if has_start else "are NaN, and so is its output"
-        warn_user(
-            f"Too few observed values in {names_in_words(names)} to learn from: until "
-            f"there are, its running mean and variance {what}."
-        )
-
-    def _become(self, learned: Self) -> Self:
-        """Take over all attributes of a copy that has learned, or none.
-
-        One assignment: neither an exception nor another thread gets between
-        the number of features, the statistics and the affine map.
-        """
-        self.__dict__ = learned.__dict__
-        return self
-
-    def _state(self) -> tuple[RunningStats | None, Floats | None, Floats | None]:
-        """Statistics, weight and bias of one moment."""
-        attributes = vars(self)
-        if "_running_stats" not in attributes:
-            check_is_fitted(self)
-        return (
-            attributes["_running_stats"],
-            _as_floats(attributes["weight_"]),
-            _as_floats(attributes["bias_"]),
-        )
-
-    def _with_state(
-        self, validate: Callable[[], Any]
-    ) -> tuple[Any, RunningStats | None, Floats | None, Floats | None]:
-        """Validated X, and the state of the moment that it was held against."""
-        is_usual = type(self.eps) is float and 0 <= self.eps < inf
-        if not (is_usual and type(self.copy) is bool):
-            check_parameters(self)
-        while True:
-            attributes = vars(self)
-            stats, weight, bias = self._state()
-            X = validate()
-            # Else another thread's fit has come between, perhaps of another width.
-            if vars(self) is attributes:
-                break
-        _check_affine(weight, bias, self.n_features_in_)
-        return X, stats, weight, bias
+    def _named(
+        self,
+        error: ValueError,
+        data: Input | None = None,
+        weight: Floats | None = None,
+    ) -> ValueError:
+        """One of NAMELESS_ERRORS, with the names of the features."""
+        return naming_features(error, data, weight, self.get_feature_names_out())
 
     if TYPE_CHECKING:
         # scikit-learn makes the first four when it sees this class, and annotates none.
@@ -1365,283 +1129,34 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         ) -> NDArray[np.object_]: ...
 
 
-# Weight of the start that makes no difference to speak of.
-_FADED = 0.1
-
-# Infinity is refused block by block, where the data are read anyway.
-_ACCEPTED: dict[str, Any] = {
-    "accept_sparse": ("csr", "csc"),
-    "dtype": "numeric",
-    "ensure_all_finite": False,
-    "allow_nd": True,
-}
-
-_ACCEPTED_DENSE: dict[str, Any] = _ACCEPTED | {"accept_sparse": False}
-
-_MASKED_X = (
-    "Fill the masked values with NaN, which stands for missing values: "
-    "X.filled(np.nan)."
-)
-
-MASKED_WEIGHT = "A weight of 0 leaves a row out: sample_weight.filled(0)."
-
-_BIAS_ON_SPARSE = (
-    "A bias_ other than 0 would make sparse X dense: pass `affine=False` or a "
-    "`bias_init` of 0, or densify X."
-)
-
-
 # Attributes that may be arrays of another namespace.
 _LEARNED_ARRAYS = {"weight_", "bias_", "weight_grad_", "bias_grad_"}
 _ARRAYS = _LEARNED_ARRAYS | {"weight_init", "bias_init"}
 
+# Attributes that are replaced, never written to.
+REPLACED = frozenset({"_forward", "_running_stats", "_template"})
 
-def _placed_like(template: Any, values: NDArray[Any]) -> Any:
-    """``values`` in the namespace and on the device of a template."""
-    if isinstance(template, np.ndarray):
-        return values
-    xp, device = namespace_of(template)
-    is_float = values.dtype.kind == "f"
-    return from_numpy(values, xp, device, template.dtype if is_float else None)
+# What a new start forgets.
+_OF_THE_PAST = ("weight_grad_", "bias_grad_", "_forward", "_knows_names", "_warned")
 
 
-def _template(X: Any) -> Any:
-    """An empty array of the namespace and on the device of X."""
-    if isinstance(X, np.ndarray) or sparse.issparse(X):
-        return np.empty(0)
-    xp, device = namespace_of(X)
-    return xp.empty(0, dtype=largest_float(xp, device), device=device)
-
-
-def _is_real(X: Any) -> bool:
-    if isinstance(X, np.ndarray) or sparse.issparse(X):
-        return X.dtype.kind in "biuf"
-    xp, _ = namespace_of(X)
-    return bool(xp.isdtype(X.dtype, ("bool", "integral", "real floating")))
-
-
-def _check_two_values(caller: str, X: Any) -> None:
-    n_values = X.shape[0] * (X.shape[2] if X.ndim == 3 else 1)
-    if n_values < 2:
-        raise ValueError(f"{caller} needs more than 1 sample; got n_samples=1.")
-
-
-def _check_width(X: Any, n_features: int, name: str) -> None:
-    """Refuse an X whose features are along another axis, with a hint."""
-    shape = tuple(getattr(X, "shape", ()))
-    if shape[1:2] != (n_features,) and shape_hint(shape, n_features):
-        raise ValueError(_other_width(X, n_features, name))
-
-
-def _other_width(X: Any, n_features: int, name: str) -> str:
-    # In scikit-learn's words.
-    return (
-        f"X has {X.shape[1]} features, but {name} is expecting {n_features} features "
-        "as input." + shape_hint(tuple(X.shape), n_features)
-    )
-
-
-def _check_sample_weight(sample_weight: ArrayLike, X: Any) -> Floats:
-    sample_weight = to_numpy(sample_weight)
-    refuse_mask("sample_weight", sample_weight, MASKED_WEIGHT)
-    _refuse_complex("sample_weight", sample_weight)
-    if np.asarray(sample_weight).ndim == 0:
-        # One number, seen n_samples times.
-        sample_weight = np.broadcast_to(np.asarray(sample_weight), X.shape[0])
-    weight: Floats = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
-    if weight.ndim != 1:
-        raise ValueError(
-            f"sample_weight must be 1D array or scalar, got {weight.ndim}D array."
-        )
-    check_consistent_length(X, weight)
-    check_non_negative(weight, "sample_weight")
-    if not weight.any():
-        raise ValueError("sample_weight must have at least one non-zero number.")
-    if not np.isfinite(weight.sum()):
-        raise ValueError("The sum of sample_weight overflows float64.")
-    return weight
-
-
-def _starting_values(
-    name: str, value: float | ArrayLike | None, default: float, n_features: int
-) -> Floats:
-    value = to_numpy(value)
-    if value is None or isinstance(value, Real):
-        value = np.full(n_features, default if value is None else float(value))
-    if np.shape(value) != (n_features,):
-        raise ValueError(
-            f"{name} has shape {np.shape(value)}, but X has {n_features} features."
-        )
-    return _checked_vector(name, value)
-
-
-def _checked_vector(name: str, values: ArrayLike) -> Floats:
-    """A float64 copy of finite numbers."""
-    _refuse_complex(name, values)
-    vector: Floats = check_array(
-        values,
-        ensure_2d=False,
-        dtype=np.float64,
-        input_name=name,
-        copy=True,
-    )
-    return vector
-
-
-def _refuse_complex(name: str, values: Any) -> None:
-    if np.asarray(values).dtype.kind == "c":
-        raise ValueError(f"Complex data not supported in {name}.")
-
-
-def _as_floats(values: Any) -> Floats | None:
-    """What others may have assigned, as an array."""
-    return None if values is None else np.asarray(to_numpy(values), dtype=np.float64)
-
-
-def _check_affine(weight: Floats | None, bias: Floats | None, n_features: int) -> None:
-    """Check the shapes of the affine map."""
-    for name, values in (("weight_", weight), ("bias_", bias)):
-        if values is not None and np.shape(values) != (n_features,):
-            raise ValueError(
-                f"{name} has shape {np.shape(values)}, expected {(n_features,)}."
-            )
-
-
-def _check_keys(
-    state: Mapping[str, Any], expected: list[str], *, optional: list[str]
-) -> None:
-    if not isinstance(state, Mapping):
-        raise ValueError(
-            f"The state must be a mapping of names to arrays; got {type(state)}."
-        )
-    missing = [key for key in expected if key not in state]
-    unknown = [key for key in state if key not in expected + optional]
-    if missing or unknown:
-        raise ValueError(
-            f"The state does not fit this transformer: missing {missing}, unknown "
-            f"{unknown}. affine, bias and track_running_stats decide which keys there "
-            "are."
-        )
-
-
-def _checked_names(feature_names: ArrayLike, n_features: int) -> NDArray[np.object_]:
-    names = np.asarray(feature_names, dtype=object)
-    if (
-        names.shape != (n_features,)
-        or not all(isinstance(name, str) for name in names)
-        or len(set(names)) < n_features
-    ):
-        raise ValueError(
-            f"feature_names must be {n_features} different strings; got "
-            f"{feature_names!r}."
-        )
-    return names.copy()
-
-
-def _checked_entry(
-    state: Mapping[str, Any],
-    key: str,
-    n_features: int,
-    *,
-    allow_nan: bool = False,
-    copy: bool = True,
-) -> Floats:
-    values = _as_array(state, key)
-    if values.shape != (n_features,):
-        raise ValueError(f"{key} has shape {values.shape}, expected {(n_features,)}.")
-    vector: Floats = values.astype(np.float64, copy=copy)
-    if not np.isfinite(vector).all():
-        with config_context(assume_finite=False):  # which is about data
-            assert_all_finite(vector, allow_nan=allow_nan, input_name=key)
-    return vector
-
-
-@ignore_float_errors
-def _loaded_stats(attributes: Mapping[str, Any]) -> RunningStats | None:
-    """Statistics of a file, from which nothing comes that a state dict can't hold."""
-    learned = ("n_features_in_", "weight_", "bias_")
-    missing = [name for name in learned if name not in attributes]
-    if missing:
-        raise ValueError(f"The state does not fit this transformer: missing {missing}.")
-    n_features = attributes["n_features_in_"]
-    names = attributes.get("feature_names_in_")
-    if names is not None and np.shape(names) != (n_features,):
-        raise ValueError(
-            f"feature_names_in_ has shape {np.shape(names)}, expected {(n_features,)}."
-        )
-    for key in ("weight", "bias"):
-        values = to_numpy(attributes[f"{key}_"])
-        if values is not None:
-            _checked_entry({key: values}, key, n_features, copy=False)
-    if attributes["_running_stats"] is None:
-        return None
-    stats = RunningStats(*attributes["_running_stats"])
-    state = {
-        "running_mean": stats.mean,
-        "running_var": stats.var,
-        "num_batches_tracked": stats.num_batches,
+def _mini_batch_task(
+    bn: BatchNorm1dTransformer, data: Input, bounds: Bounds, weight: Floats | None
+) -> dict[str, Any]:
+    """What callbacks are told of one mini-batch of ``fit``."""
+    start, stop = int(bounds[0]), int(bounds[-1])
+    task: dict[str, Any] = {
+        "estimator": bn,
+        "X": lambda: data.rows(start, stop).array,
     }
-    checked = _checked_stats(state, n_features, copy=False)
-    start_weight = _as_array({"start_weight": stats.start_weight}, "start_weight")
-    is_share = (start_weight >= 0) & (start_weight <= 1)
-    if start_weight.shape not in ((), (n_features,)) or not is_share.all():
+    if weight is not None:
+        task["metadata"] = {"sample_weight": weight[start:stop]}
+    return task
+
+
+def _refuse_bias(bias: Floats) -> None:
+    if bias.any():
         raise ValueError(
-            "start_weight must be from 0 to 1, or so for each of "
-            f"{n_features} features; got {stats.start_weight!r}."
+            "A bias_ other than 0 would make sparse X dense: pass `affine=False` or a "
+            "`bias_init` of 0, or densify X."
         )
-    return replace(checked, start_weight=stats.start_weight)
-
-
-def _checked_stats(
-    state: Mapping[str, Any], n_features: int, *, copy: bool = True
-) -> RunningStats:
-    mean, var = (
-        _checked_entry(state, key, n_features, allow_nan=True, copy=copy)
-        for key in ("running_mean", "running_var")
-    )
-    count: Count = 0
-    if "num_batches_tracked" in state:
-        count = _checked_count(state, n_features)
-    if (var < 0).any():
-        raise ValueError("running_var has a negative value.")
-    for key, values, other in (("running_mean", mean, var), ("running_var", var, mean)):
-        unknown = np.isnan(values)
-        if (unknown & (np.greater(count, 0) | ~np.isnan(other))).any():
-            raise ValueError(
-                f"{key} contains NaN, which both may where num_batches_tracked is 0, "
-                "of a feature that was never observed."
-            )
-    return RunningStats(mean, var, count)
-
-
-def _as_array(state: Mapping[str, Any], key: str) -> NDArray[Any]:
-    value = state[key]
-    refuse_mask(key, value, "A state has no missing values.")
-    try:
-        if hasattr(value, "detach"):  # a tensor of PyTorch, which has more dtypes
-            value = value.detach()
-            value = value.double() if value.is_floating_point() else value
-        values = np.asarray(value)
-    except (OverflowError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{key} can't be made a NumPy array: {error}") from error
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"{key} has dtype {values.dtype}, which is not a real number.")
-    return values
-
-
-def _checked_count(state: Mapping[str, Any], n_features: int) -> Count:
-    count = _as_array(state, "num_batches_tracked")
-    if (
-        count.shape not in ((), (n_features,))
-        or count.dtype.kind not in "iu"
-        or int(count.min()) < 0
-        or int(count.max()) > np.iinfo(np.int64).max
-    ):
-        raise ValueError(
-            "num_batches_tracked must be an integer, 0 or more, or one for each of "
-            f"{n_features} features; got {state['num_batches_tracked']!r}."
-        )
-    # An array only where the features differ.
-    return int(count.min()) if np.ptp(count) == 0 else count.astype(np.int64)

@@ -4,46 +4,202 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from math import inf
+from numbers import Real
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import sparse
+from numpy.typing import ArrayLike, NDArray
+from sklearn import get_config
+from sklearn.utils import check_array
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    check_non_negative,
+    validate_data,
+)
 
-from sk_batchnorm._compat import to_numpy
-from sk_batchnorm._kernels.numpy import Floats, InfiniteValueError, blocks
-from sk_batchnorm._running_stats import MeanOverflowError
+from sk_batchnorm._compat import (
+    check_parameters,
+    feature_names_of,
+    namespace_of,
+    to_numpy,
+)
+from sk_batchnorm._inputs import ACCEPTED, Dense, Input, Series, input_of, is_of_host
+from sk_batchnorm._kernels.numpy import Floats, InfiniteValueError
+from sk_batchnorm._normalize import is_zero
+from sk_batchnorm._rule import VARIANCES, WEIGHT_ROUNDING, Count, Rule, Weight
+from sk_batchnorm._running_stats import MeanOverflowError, RunningStats
+
+# What the arithmetic raises, which knows no names of features; see naming_features.
+NAMELESS_ERRORS = (InfiniteValueError, MeanOverflowError)
 
 # Names of features that a message holds.
 _MOST_NAMES = 5
+
+_MASKED_X = (
+    "Fill the masked values with NaN, which stands for missing values: "
+    "X.filled(np.nan)."
+)
+
+# In scikit-learn's and NumPy's words.
+_WHY_NOT_REAL = {
+    "c": ": Complex data not supported",
+    "U": ": could not convert string to float",
+}
+
+_NOTHING_MISSING = "It can't have missing values."
+
+MASKED_WEIGHT = "A weight of 0 leaves a row out: sample_weight.filled(0)."
+
+
+# X
+
+
+def check_input(
+    bn: Any, X: Any, method: str, *, reset: bool = False, accept_sparse: bool = True
+) -> Input:
+    """X as one of its kind, if a transformer may learn from it or transform it.
+
+    With `reset` the transformer takes over the number of features and their names, and
+    where it does not know these yet their names alone. So it is a draft, of which
+    nothing remains if X is refused.
+    """
+    refuse_mask("X", X, _MASKED_X)
+    X = as_numbers(X, keep_sparse=accept_sparse and not bn.with_mean)
+    if not reset:
+        if not bn._knows_names:
+            _learn_names(bn, X)
+        _check_width(X, bn.n_features_in_, type(bn).__name__)
+    accepted = ACCEPTED if accept_sparse else ACCEPTED | {"accept_sparse": False}
+    data = input_of(validate_data(bn, X, reset=reset, **accepted), type(bn).__name__)
+    _check_with_mean(bn, data, "center")
+    if reset:
+        bn._template = data.template
+    else:
+        _check_namespace(bn, data, method)
+    shape = data.array.shape
+    if bn.num_features not in (None, shape[1]):
+        raise ValueError(
+            f"X has {shape[1]} features, but {type(bn).__name__} was made for "
+            f"num_features={bn.num_features}.{_shape_hint(shape, bn.num_features)}"
+        )
+    return data
+
+
+def check_output(bn: Any, X: Any) -> Input:
+    """X as one of its kind, if it may be what a transformer has put out."""
+    refuse_mask("X", X, _MASKED_X)
+    X = as_numbers(X, keep_sparse=not bn.with_mean)
+    name, n_features = type(bn).__name__, bn.n_features_in_
+    _check_width(X, n_features, name)
+    if hasattr(bn, "feature_names_in_") and feature_names_of(X) is not None:
+        # An array is as welcome: transform's output has lost the names.
+        validate_data(bn, X, reset=False, skip_check_array=True)
+    data = input_of(check_array(X, **ACCEPTED), name)
+    _check_with_mean(bn, data, "uncenter")
+    if data.array.shape[1] != n_features:
+        raise ValueError(_other_width(data.array.shape, n_features, name))
+    _check_namespace(bn, data, "inverse_transform")
+    return data
+
+
+def check_array_input(X: Any) -> Input:
+    """X as a NumPy array of two or three dimensions, for a function without state."""
+    refuse_mask("X", X, "Fill it: X.filled(value).")
+    X = check_array(
+        as_numbers(X, keep_sparse=False), ensure_all_finite=False, allow_nd=True
+    )
+    if not is_of_host(X):
+        raise TypeError(
+            "batch_norm and its gradient take NumPy arrays, and the transformer's "
+            f"partial_fit and transform arrays of other namespaces too; got {type(X)}."
+        )
+    if X.ndim > 3 or not X.size or X.dtype.kind not in "biuf":
+        raise ValueError(
+            f"X must hold real numbers in 2 or 3 dimensions; got dtype {X.dtype} "
+            f"and shape {X.shape}."
+        )
+    return Dense(X) if X.ndim == 2 else Series(X)
+
+
+def _learn_names(bn: Any, X: Any) -> None:
+    """Take the names of X's features for those that are not known yet."""
+    names = feature_names_of(X)
+    if names is not None and len(names) == bn.n_features_in_:
+        bn.feature_names_in_ = names
+        del bn._knows_names
+
+
+def _check_width(X: Any, n_features: int, name: str) -> None:
+    """Refuse an X whose features are along another axis, with a hint."""
+    shape = tuple(getattr(X, "shape", ()))
+    if shape[1:2] != (n_features,) and _shape_hint(shape, n_features):
+        raise ValueError(_other_width(shape, n_features, name))
+
+
+def _other_width(shape: tuple[int, ...], n_features: int, name: str) -> str:
+    # In scikit-learn's words.
+    return (
+        f"X has {shape[1]} features, but {name} is expecting {n_features} features "
+        "as input." + _shape_hint(shape, n_features)
+    )
+
+
+def _shape_hint(shape: tuple[int, ...], n_features: int) -> str:
+    """What to do with an X whose features are along another axis, or nothing."""
+    if len(shape) == 2 and shape[0] == n_features:
+        return (
+            f" X has shape {shape}: if its features are its rows, pass X.T; if it is "
+            "one sample of shape (n_channels, n_timepoints), pass X[None]."
+        )
+    if len(shape) == 3 and shape[2] == n_features:
+        return (
+            f" X has shape {shape}: if its last axis is that of the channels, pass "
+            "X.transpose(0, 2, 1)."
+        )
+    return ""
+
+
+def _check_with_mean(bn: Any, data: Input, action: str) -> None:
+    if data.is_sparse and bn.with_mean:
+        raise ValueError(
+            f"Cannot {action} sparse matrices: pass `with_mean=False` instead. "
+            "See docstring for motivation and alternatives."
+        )
+
+
+def _check_namespace(bn: Any, data: Input, method: str) -> None:
+    """Refuse arrays that are elsewhere than the statistics.
+
+    Those that are NumPy's are sent to wherever X is. scikit-learn's checks allow that
+    of no others.
+    """
+    if is_of_host(bn._template) or not get_config()["array_api_dispatch"]:
+        return
+    wanted, given = namespace_of(bn._template), namespace_of(data.array)
+    if wanted != given:
+        raise ValueError(
+            f"Inputs passed to {type(bn).__name__}.{method}() must use the same "
+            "namespace and the same device as those that it has learned from: "
+            f"{wanted[0].__name__} on {wanted[1]}; got {given[0].__name__} on "
+            f"{given[1]}. One whose statistics are NumPy arrays takes arrays from "
+            "anywhere: sklearn.base.clone(bn).load_state_dict(bn.state_dict())."
+        )
 
 
 def as_numbers(X: Any, *, keep_sparse: bool) -> Any:
     """X in a form whose numbers scikit-learn's checks read as they are.
 
-    Parameters
-    ----------
-    X : anything
-    keep_sparse : bool
-        Whether a DataFrame of sparse columns, whose zeros are what is not stored, may
-        become a sparse matrix.
-
-    Returns
-    -------
     X itself where there is nothing to do; a DataFrame of the same library and with the
-    same columns; what a dask collection is once it is computed; or an ndarray
-
-    Raises
-    ------
-    ValueError
-        If X is something that NumPy can't make an array of.
+    same columns; what a dask collection is once it is computed; or an ndarray. With
+    `keep_sparse`, a DataFrame of sparse columns, whose zeros are what is not stored,
+    may become a sparse matrix.
     """
-    if isinstance(X, np.ndarray):
+    if is_of_host(X):
         return _without_missing_objects(X) if X.dtype == object else X
-    if sparse.issparse(X):
-        return X
     pandas = sys.modules.get("pandas")  # else X is none of its frames
     if pandas is not None and isinstance(X, pandas.DataFrame):
         return _numbers_of_frame(pandas, X, keep_sparse=keep_sparse)
@@ -106,6 +262,294 @@ def _array_of(X: Any) -> NDArray[Any]:
     return _without_missing_objects(values) if values.dtype == object else values
 
 
+# Vectors
+
+
+def check_vector(
+    name: str,
+    values: Any,
+    shape: tuple[int, ...],
+    *,
+    allow_nan: bool = False,
+    copy: bool = False,
+    instead: str = _NOTHING_MISSING,
+    expected: str = "",
+) -> Floats:
+    """Finite real numbers of a shape, in float64.
+
+    `instead` says what to do instead of passing a masked array, and `expected` which
+    shape was expected.
+    """
+    vector = as_real(name, values, instead, shape, expected).astype(
+        np.float64, copy=copy
+    )
+    if not np.isfinite(vector).all():
+        has_nan = np.isnan(vector).any()
+        if np.isinf(vector).any() or not allow_nan:
+            raise ValueError(f"{name} contains {'NaN' if has_nan else 'infinity'}.")
+    return vector
+
+
+def as_real(
+    name: str,
+    values: Any,
+    instead: str = _NOTHING_MISSING,
+    shape: tuple[int, ...] | None = None,
+    expected: str = "",
+) -> NDArray[Any]:
+    refuse_mask(name, values, instead)
+    if hasattr(values, "toarray"):
+        raise TypeError(
+            f"Sparse data was passed for {name}, but dense data is required: pass "
+            "its toarray()."
+        )
+    if type(values) is not np.ndarray:
+        try:
+            values = np.asarray(to_numpy(values))
+        except (OverflowError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{name} can't be made a NumPy array: {error}") from error
+    if shape is not None and values.shape != shape:
+        expected = expected or f", expected {shape}"
+        raise ValueError(f"{name} has shape {values.shape}{expected}.")
+    if values.dtype == object:
+        with suppress(TypeError, ValueError):  # numbers that NumPy has no dtype for
+            values = values.astype(np.float64)
+    if values.dtype.kind not in "biuf":
+        hint = _WHY_NOT_REAL.get(values.dtype.kind, "")
+        raise ValueError(
+            f"{name} has dtype {values.dtype}, which is not a real number{hint}."
+        )
+    array: NDArray[Any] = values
+    return array
+
+
+def refuse_mask(name: str, values: Any, instead: str) -> None:
+    """Refuse a masked array, and say what to do instead."""
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} is a masked array, whose mask would be lost. {instead}"
+        )
+
+
+def check_gradient(grad_output: Any, shape: tuple[int, ...]) -> Floats:
+    """Gradient with respect to the output, in float64."""
+    return check_vector(
+        "grad_output",
+        grad_output,
+        shape,
+        instead="Fill it: grad_output.filled(0).",
+        expected=f", but the X that it is the gradient for has shape {shape}",
+    )
+
+
+def starting_vector(name: str, value: Any, default: float, n_features: int) -> Floats:
+    """A copy of what `weight_init` or `bias_init` says."""
+    value = to_numpy(value)
+    if value is None or isinstance(value, Real):
+        value = np.full(n_features, default if value is None else float(value))
+    expected = f", but X has {n_features} features"
+    return check_vector(name, value, (n_features,), expected=expected, copy=True)
+
+
+def check_sample_weight(sample_weight: Any, n_samples: int) -> Floats:
+    """Weights of the rows; one number is seen n_samples times."""
+    sample_weight = to_numpy(sample_weight)
+    refuse_mask("sample_weight", sample_weight, MASKED_WEIGHT)
+    if np.asarray(sample_weight).ndim == 0:
+        sample_weight = np.broadcast_to(np.asarray(sample_weight), n_samples)
+    if np.asarray(sample_weight).dtype.kind == "c":
+        raise ValueError("Complex data not supported in sample_weight.")
+    weight: Floats = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
+    if weight.ndim != 1:
+        raise ValueError(
+            f"sample_weight must be 1D array or scalar, got {weight.ndim}D array."
+        )
+    check_consistent_length(np.broadcast_to(0, n_samples), weight)
+    check_non_negative(weight, "sample_weight")
+    if not weight.any():
+        raise ValueError("sample_weight must have at least one non-zero number.")
+    if not np.isfinite(weight.sum()):
+        raise ValueError("The sum of sample_weight overflows float64.")
+    return weight
+
+
+def check_feature_names(names: ArrayLike, n_features: int) -> NDArray[np.object_]:
+    """Different strings, one for each feature."""
+    checked = np.array(names, dtype=object)
+    if (
+        checked.shape != (n_features,)
+        or not all(isinstance(name, str) for name in checked)
+        or len(set(checked)) < n_features
+    ):
+        raise ValueError(
+            f"feature_names must be {n_features} different strings; got {names!r}."
+        )
+    return checked
+
+
+# What was learned
+
+
+class State(NamedTuple):
+    """What a transformer has learned, of one moment."""
+
+    stats: RunningStats | None
+    weight: Floats | None
+    bias: Floats | None
+
+
+def state_of(bn: Any) -> State:
+    """What a transformer has learned; `weight_` and `bias_` may be anything by now."""
+    attributes = vars(bn)
+    is_usual = type(bn.eps) is float and 0 <= bn.eps < inf
+    if not (is_usual and type(bn.copy) is bool):
+        check_parameters(bn)
+    if "_running_stats" not in attributes:
+        check_is_fitted(bn)
+    shape = (attributes["n_features_in_"],)
+    affine = []
+    for name in ("weight_", "bias_"):
+        values = attributes[name]
+        if values is not None:
+            if type(values) is not np.ndarray or values.dtype != np.float64:
+                values = np.asarray(to_numpy(values), dtype=np.float64)
+            if values.shape != shape:
+                raise ValueError(f"{name} has shape {values.shape}, expected {shape}.")
+        affine.append(values)
+    return State(attributes["_running_stats"], *affine)
+
+
+def check_keys(
+    state: Mapping[str, Any], expected: list[str], *, optional: list[str]
+) -> None:
+    """Refuse a state dict with other keys."""
+    if not isinstance(state, Mapping):
+        raise ValueError(
+            f"The state must be a mapping of names to arrays; got {type(state)}."
+        )
+    missing = [key for key in expected if key not in state]
+    unknown = [key for key in state if key not in expected + optional]
+    if missing or unknown:
+        raise ValueError(
+            f"The state does not fit this transformer: missing {missing}, unknown "
+            f"{unknown}. affine, bias and track_running_stats decide which keys there "
+            "are."
+        )
+
+
+def check_stats(
+    state: Mapping[str, Any], n_features: int, rule: Rule, *, copy: bool
+) -> RunningStats:
+    """Running statistics of a state dict; without a copy, its arrays become read-only.
+
+    Without a total weight, that of as many mini-batches as there were by the rule.
+    """
+    shape = (n_features,)
+    mean, var = (
+        check_vector(key, state[key], shape, allow_nan=True, copy=copy)
+        for key in ("running_mean", "running_var")
+    )
+    count: Count = 0
+    if "num_batches_tracked" in state:
+        count = _check_count(state["num_batches_tracked"], n_features)
+    if (var < 0).any():
+        raise ValueError("running_var has a negative value.")
+    for key, values, other in (("running_mean", mean, var), ("running_var", var, mean)):
+        unknown = np.isnan(values)
+        if (unknown & (np.greater(count, 0) | ~np.isnan(other))).any():
+            raise ValueError(
+                f"{key} contains NaN, which both may where num_batches_tracked is 0, "
+                "of a feature that was never observed."
+            )
+    start_weight = _check_share("start_weight", state.get("start_weight", 0.0), shape)
+    if "total_weight" in state:
+        weight = _check_share("total_weight", state["total_weight"], shape)
+    else:
+        weight = rule.weight(count)
+    return RunningStats(mean, var, count, weight, start_weight)
+
+
+def _check_count(value: Any, n_features: int) -> Count:
+    count = as_real("num_batches_tracked", value)
+    if (
+        count.shape not in ((), (n_features,))
+        or count.dtype.kind not in "iu"
+        or int(count.min()) < 0
+        or int(count.max()) > np.iinfo(np.int64).max
+    ):
+        raise ValueError(
+            "num_batches_tracked must be an integer, 0 or more, or one for each of "
+            f"{n_features} features; got {value!r}."
+        )
+    # An array only where the features differ.
+    return int(count.min()) if np.ptp(count) == 0 else count.astype(np.int64)
+
+
+def _check_share(key: str, value: Any, shape: tuple[int]) -> Weight:
+    share = as_real(key, value).astype(np.float64)
+    is_share = (share >= 0) & (share <= 1)
+    if share.shape not in ((), shape) or not is_share.all():
+        raise ValueError(
+            f"{key} must be from 0 to 1, or so for each of {shape[0]} features; got "
+            f"{value!r}."
+        )
+    return share if share.ndim else float(share)
+
+
+# What a pickle holds of running statistics, as much as the version that wrote it knew.
+_PICKLED = (
+    "running_mean",
+    "running_var",
+    "num_batches_tracked",
+    "start_weight",
+    "total_weight",
+)
+
+
+def check_loaded(attributes: Mapping[str, Any], rule: Rule) -> RunningStats | None:
+    """Statistics of a file, from which nothing comes that a state dict can't hold."""
+    needed = ("n_features_in_", "weight_", "bias_")
+    missing = [name for name in needed if name not in attributes]
+    if missing:
+        raise ValueError(f"The state does not fit this transformer: missing {missing}.")
+    n_features = attributes["n_features_in_"]
+    names = attributes.get("feature_names_in_")
+    if names is not None and np.shape(names) != (n_features,):
+        raise ValueError(
+            f"feature_names_in_ has shape {np.shape(names)}, expected {(n_features,)}."
+        )
+    for key in ("weight", "bias"):
+        values = attributes[f"{key}_"]
+        if values is not None:
+            check_vector(key, values, (n_features,))
+    stats = attributes["_running_stats"]
+    if stats is None:
+        return None
+    if len(stats) < 3:
+        raise ValueError("The state does not fit this transformer: _running_stats.")
+    state = dict(zip(_PICKLED, stats, strict=False))
+    return check_stats(state, n_features, rule, copy=False)
+
+
+def to_pickle(stats: RunningStats) -> tuple[Any, ...]:
+    """Arrays and numbers in place of a class of ours.
+
+    skops would have to be told to trust it, and pickles would tie it to its place.
+    """
+    return (
+        stats.mean,
+        stats.var,
+        stats.num_batches,
+        stats.start_weight,
+        stats.weight,
+    )
+
+
+# What is said
+
+
 def warn_user(message: str) -> None:
     """Warn at the line of the caller outside of this package and those around it."""
     level, frame = 1, sys._getframe()
@@ -126,74 +570,120 @@ def names_in_words(names: Sequence[Any] | NDArray[Any]) -> str:
     return f"feature {some}"
 
 
-@contextmanager
 def naming_features(
-    X: Any, weight: Floats | None, names: Callable[[], NDArray[Any]]
-) -> Iterator[None]:
-    """Say in which feature of X is what the arithmetic refuses.
+    error: ValueError, data: Input | None, weight: Floats | None, names: ArrayLike
+) -> ValueError:
+    """One of NAMELESS_ERRORS, but with the names of the features that it is about.
 
-    Parameters
-    ----------
-    X : validated array of any kind
-    weight : ndarray of shape (n_samples,) or None
-        Rows of weight 0 may hold infinity.
-    names : callable
-        Returns the names of the features.
-
-    Raises
-    ------
-    ValueError
-        In place of InfiniteValueError and MeanOverflowError.
+    Rows of weight 0 may hold infinity.
     """
-    try:
-        yield
-    except InfiniteValueError as error:
-        features, row = _where_infinite(X, weight)
-        where = f"{names_in_words(names()[features])}, first in row {row}"
-        raise ValueError(f"{error}, in {where}.") from None
-    except MeanOverflowError as error:
-        raise ValueError(
-            f"The mean of {names_in_words(names()[error.features])} overflows float64. "
-            "Scale the feature down before it gets here."
-        ) from None
+    if isinstance(error, MeanOverflowError):
+        return ValueError(
+            f"The mean of {names_in_words(np.asarray(names)[error.features])} "
+            "overflows float64. Scale the feature down before it gets here."
+        )
+    assert data is not None
+    features, row = _where_infinite(data, weight)
+    return ValueError(
+        f"{error}, in {names_in_words(np.asarray(names)[features])}, first in row "
+        f"{row}."
+    )
 
 
-def _where_infinite(X: Any, weight: Floats | None) -> tuple[NDArray[np.bool_], int]:
+def _where_infinite(
+    data: Input, weight: Floats | None
+) -> tuple[NDArray[np.bool_], int]:
     """Features with infinity in a row of positive weight, and the first such row."""
-    features = np.zeros(X.shape[1], dtype=bool)
-    first_row = X.shape[0]
-    for start, rows, of_features in _infinities(X):
+    first_row, n_features = data.array.shape[:2]
+    features = np.zeros(n_features, dtype=bool)
+    for start, rows, of_features in data.infinities():
         counts = slice(None) if weight is None else weight[start + rows] > 0
         features[of_features[counts]] = True
         first_row = min([first_row, *(start + rows[counts])])
     return features, int(first_row)
 
 
-def _infinities(
-    X: Any,
-) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.intp]]]:
-    """First row of a block, and rows and features of the infinities in it."""
-    if sparse.issparse(X):
-        X = X.tocoo()
-        infinite = np.isinf(X.data)
-        yield 0, X.row[infinite], X.col[infinite]
+# Traps that raise no error
+
+# Weight of the start that makes no difference to speak of.
+FADED = 0.1
+
+
+def _warn_once(bn: Any, trap: str, message: str) -> None:
+    if trap not in bn._warned:
+        warn_user(message)
+        bn._warned += (trap,)
+
+
+def warn_of_start(bn: Any, stats: RunningStats) -> None:
+    """Say that the start is not forgotten yet, where something was learned."""
+    if isinstance(stats.start_weight, float) and stats.start_weight <= FADED:
         return
-    X = to_numpy(X)
-    for index in blocks(X.shape):
-        rows, features, *_ = np.nonzero(np.isinf(X[index]))
-        yield index[0].start, rows, features
+    there = np.greater(stats.start_weight, FADED)
+    there = there & np.greater(stats.num_batches, 0)
+    if not there.any():
+        return
+    which = "the output"
+    if there.ndim:
+        which += f" of {names_in_words(bn.get_feature_names_out()[there])}"
+    weight = np.max(np.where(there, stats.start_weight, 0.0))
+    _warn_once(
+        bn,
+        "start",
+        f"PyTorch's start, mean 0 and variance 1, still has {weight:.0%} of the "
+        f"weight in the running statistics, so that {which} may be far from "
+        "centred. Pass bias_correction=True, with which the start has no weight, "
+        "or learn from more mini-batches first.",
+    )
 
 
-def shape_hint(shape: tuple[int, ...], n_features: int) -> str:
-    """What to do with an X whose features are along another axis, or nothing."""
-    if len(shape) == 2 and shape[0] == n_features:
-        return (
-            f" X has shape {shape}: if its features are its rows, pass X.T; if it is "
-            "one sample of shape (n_channels, n_timepoints), pass X[None]."
+def warn_of_small(bn: Any, stats: RunningStats) -> None:
+    """Name the features whose variance is nothing beside `eps`."""
+    var = stats.var
+    small = (var < bn.eps) & ~is_zero(stats.mean, var)
+    if not small.any():
+        return
+    names, var = bn.get_feature_names_out()[small], var[small].max()
+    _warn_once(
+        bn,
+        "eps",
+        f"The variance of {names_in_words(names)} is below eps={bn.eps:g} "
+        f"({var:.2g} at most), so that the output has a standard deviation of "
+        f"{np.sqrt(var / (var + bn.eps)):.2g} or less, not 1. Pass a smaller "
+        "eps, such as 0, or change the units.",
+    )
+
+
+def warn_of_light_weights(bn: Any, weight: Floats | None) -> None:
+    """Say that weights count as so many samples, where they are shares."""
+    if weight is not None:
+        total, n_rows = float(weight.sum()), int(np.count_nonzero(weight))
+        warn_of_low_sum(bn, total, n_rows)
+
+
+def warn_of_low_sum(bn: Any, total: float, n_rows: int) -> None:
+    """As :func:`warn_of_light_weights`, of so many rows."""
+    if VARIANCES[bn.variance].ddof and total < n_rows * (1 - WEIGHT_ROUNDING):
+        _warn_once(
+            bn,
+            "weights",
+            f"sample_weight sums to {total:g} over {n_rows} samples: with "
+            f"variance={bn.variance!r} a weight counts as that many samples, and the "
+            "variance is divided by their sum less 1. Scale the weights to the "
+            "number of samples that they stand for, or pass variance='total', for "
+            "which their scale does not matter.",
         )
-    if len(shape) == 3 and shape[2] == n_features:
-        return (
-            f" X has shape {shape}: if its last axis is that of the channels, pass "
-            "X.transpose(0, 2, 1)."
-        )
-    return ""
+
+
+def warn_of_unobserved(bn: Any, stats: RunningStats | None) -> None:
+    """Name the features that the first mini-batches said nothing of."""
+    if stats is None or np.all(stats.num_batches):
+        return
+    names = bn.get_feature_names_out()
+    names = names[np.broadcast_to(np.equal(stats.num_batches, 0), names.shape)]
+    has_start = np.any(stats.start_weight)
+    what = "are 0 and 1" if has_start else "are NaN, and so is its output"
+    warn_user(
+        f"Too few observed values in {names_in_words(names)} to learn from: until "
+        f"there are, its running mean and variance {what}."
+    )

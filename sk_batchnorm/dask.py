@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import copy as shallow_copy
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -25,12 +24,25 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sk_batchnorm._compat import callbacks_of, check_parameters, output_container
+from sk_batchnorm._draft import commit, draft_of
+from sk_batchnorm._inputs import Input, cut
 from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
-from sk_batchnorm._moments import Moments, batch_moments, cut, merge, moments
+from sk_batchnorm._moments import Moments, merge
+from sk_batchnorm._rule import Rule, rule_of
 from sk_batchnorm._running_stats import RunningStats
-from sk_batchnorm._transformer import MASKED_WEIGHT, BatchNorm1dTransformer
-from sk_batchnorm._validation import naming_features
-from sk_batchnorm.functional import mean_and_variance, refuse_mask
+from sk_batchnorm._transformer import BatchNorm1dTransformer
+from sk_batchnorm._validation import (
+    MASKED_WEIGHT,
+    NAMELESS_ERRORS,
+    check_input,
+    check_sample_weight,
+    naming_features,
+    refuse_mask,
+    warn_of_low_sum,
+    warn_of_small,
+    warn_of_unobserved,
+)
+from sk_batchnorm.functional import MINI_BATCH
 
 try:
     import dask.array as da
@@ -120,6 +132,7 @@ class _LazyTransform:
             return super().fit_transform(X, y, **fit_params)  # type: ignore[misc]
         # What transform refuses shows before a pass over X, and before fit has
         # replaced what was learned.
+        check_parameters(self)
         draft = self._started_on(X)  # type: ignore[attr-defined]
         _chunkwise(draft, "transform", X)
         return self.fit(X, y, **fit_params).transform(X)  # type: ignore[attr-defined]
@@ -184,6 +197,7 @@ chunktype=numpy.ndarray>
     <class 'sk_batchnorm._transformer.BatchNorm1dTransformer'>
     """
 
+    @ignore_float_errors
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Forget everything and learn from X.
 
@@ -218,14 +232,21 @@ chunktype=numpy.ndarray>
         if not is_dask_collection(X):
             super().fit(X, y, sample_weight)
             return self
-        learned = self._started_on(X, sample_weight)
-        whole = learned._learn(X, sample_weight, self.batch_size)
-        with naming_features(X, None, learned.get_feature_names_out):
-            stats = whole.close(self.batch_size, **_rule(self))
-        learned._end_fit(stats, None)  # of the weights, _learn has warned
-        self._become(learned)
-        return self
+        check_parameters(self)
+        draft = self._started_on(X, sample_weight)
+        rule = rule_of(self.momentum, self.variance, True)
+        whole = draft._joined(X, sample_weight, self.batch_size, rule)
+        try:
+            stats = whole.close(self.batch_size, rule)
+        except NAMELESS_ERRORS as error:
+            raise draft._named(error) from None
+        warn_of_small(draft, stats)
+        if self.track_running_stats:
+            warn_of_unobserved(draft, stats)
+            draft._running_stats = stats
+        return commit(self, draft)
 
+    @ignore_float_errors
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from one mini-batch: all of X, one step of the rule.
 
@@ -252,19 +273,24 @@ chunktype=numpy.ndarray>
             return self
         check_parameters(self)
         is_first = not self.__sklearn_is_fitted__()
-        learned = shallow_copy(self)
-        learned._validate_example(X, sample_weight, reset=is_first)
         if is_first:
-            learned._start()
-        batch = learned._learn(X, sample_weight, batch_size=None).only_batch
-        with naming_features(X, None, learned.get_feature_names_out):
-            stats = learned._step(batch)
+            draft = self._started_on(X, sample_weight)
+        else:
+            draft = draft_of(self)
+            draft._check_example(X, sample_weight, reset=False)
+        rule = self._rule
+        batch = draft._joined(X, sample_weight, None, rule).only_batch
+        stats = draft._running_stats
+        try:
+            if stats is not None:
+                stats = stats.then(RunningStats.of(batch, rule), rule)
+        except NAMELESS_ERRORS as error:
+            raise draft._named(error) from None
         if is_first:
-            learned._warn_of_unobserved(stats)
-            learned._warn_of_small(*mean_and_variance(batch))
-        learned._running_stats = stats
-        self._become(learned)
-        return self
+            warn_of_unobserved(draft, stats)
+            warn_of_small(draft, RunningStats.of(batch, MINI_BATCH))
+        draft._running_stats = stats
+        return commit(self, draft)
 
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
         """Undo the normalisation.
@@ -301,35 +327,36 @@ chunktype=numpy.ndarray>
             With the same parameters and a copy of the current state, without
             callbacks.
         """
-        plain = shallow_copy(self)
-        if callbacks_of(plain):
-            plain.set_callbacks()  # which may not bear to be copied
+        draft = draft_of(self)
+        if callbacks_of(draft):
+            draft.set_callbacks()  # which may not bear to be copied
         local = BatchNorm1dTransformer()
         # As in a pickle: without the mini-batch that backward would need.
-        local.__setstate__(deepcopy(plain.__getstate__()))
+        local.__setstate__(deepcopy(draft.__getstate__()))
         return local
 
     def _started_on(self, X: Any, sample_weight: Any = None) -> Self:
-        """Return a copy that has forgotten everything and knows the features of X."""
-        check_parameters(self)
-        draft = shallow_copy(self)
-        draft._validate_example(X, sample_weight, reset=True)
+        """Draft that has forgotten everything and knows the features of X."""
+        draft = draft_of(self)
+        draft._check_example(X, sample_weight, reset=True)
         draft._start()
         return draft
 
-    def _validate_example(self, X: Any, sample_weight: Any, *, reset: bool) -> None:
+    def _check_example(self, X: Any, sample_weight: Any, *, reset: bool) -> None:
         """Check all that can be told of X, and of the weight, without computing."""
-        weight: Any = sample_weight if isinstance(sample_weight, Real) else None
-        self._validate(_example_of(X), weight, "fit", reset=reset)
+        data = check_input(self, _example_of(X), "fit", reset=reset)
+        if isinstance(sample_weight, Real):
+            check_sample_weight(sample_weight, data.array.shape[0])
 
-    def _learn(self, X: Any, sample_weight: Any, batch_size: int | None) -> Stretch:
-        """Learn from the chunks of a validated X, and join what they say."""
+    def _joined(
+        self, X: Any, sample_weight: Any, batch_size: int | None, rule: Rule
+    ) -> Stretch:
+        """What the chunks of a checked X say together."""
         whole: Stretch
-        (whole,) = _joined(self, X, sample_weight, batch_size).compute().flat
+        (whole,) = _joined(self, X, sample_weight, batch_size, rule).compute().flat
         if not whole.parts:
             raise ValueError("X has no rows, or none of a positive sample_weight.")
-        if self.variance == "within":
-            self._warn_of_low_sum(whole.weight, whole.n_rows)
+        warn_of_low_sum(self, whole.weight, whole.n_rows)
         return whole
 
 
@@ -360,48 +387,43 @@ class Stretch:
     @classmethod
     def of_rows(
         cls,
-        X: Any,
+        data: Input,
         sample_weight: Floats | None,
-        *,
         batch_size: int | None,
+        rule: Rule,
         n_jobs: int | None = None,
-        **rule: Any,
     ) -> Stretch:
         """Cut rows into mini-batches, as ``fit`` does, and learn from them.
 
-        Parameters
-        ----------
-        X, sample_weight, n_jobs
-            As for :func:`~sk_batchnorm._moments.moments`.
-        batch_size : int or None
-            None where all rows, of other stretches too, are one mini-batch.
-        **rule
-            `momentum` and `variance`.
+        `batch_size` is None where all rows, of other stretches too, are one mini-batch.
         """
+        shape = data.array.shape
 
         def batch(start: int, stop: int) -> Batch:
-            weight = None if sample_weight is None else sample_weight[start:stop]
-            n_rows = stop - start if weight is None else np.count_nonzero(weight)
-            return Batch(int(n_rows), moments(X[start:stop], weight, n_jobs))
+            n_rows = stop - start
+            if sample_weight is not None:
+                n_rows = int(np.count_nonzero(sample_weight[start:stop]))
+            bounds = np.array([start, stop])
+            return Batch(n_rows, data.moments(bounds, sample_weight, n_jobs))
 
         parts: list[Batch | RunningStats] = []
-        for bounds in cut(X.shape, batch_size, sample_weight):
-            is_first, is_last = not parts, bounds[-1] == X.shape[0]
+        for bounds in cut(shape, batch_size, sample_weight):
+            is_first, is_last = not parts, bounds[-1] == shape[0]
             if is_first:
                 parts.append(batch(*bounds[:2]))
             between = bounds[is_first : len(bounds) - is_last]
             if len(between) > 1:
-                batches = batch_moments(X, between, sample_weight, n_jobs)
-                parts.append(RunningStats.of_stretch(batches, **rule))
+                batches = data.moments(between, sample_weight, n_jobs)
+                parts.append(RunningStats.of(batches, rule))
             if is_last and len(bounds) - is_first > 1:
                 parts.append(batch(*bounds[-2:]))
-        n_rows, weight = X.shape[0], float(X.shape[0])
+        n_rows, weight = shape[0], float(shape[0])
         if sample_weight is not None:
             n_rows = int(np.count_nonzero(sample_weight))
             weight = float(sample_weight.sum())
         return cls(tuple(parts), n_rows, weight)
 
-    def then(self, later: Stretch, *, batch_size: int | None, **rule: Any) -> Stretch:
+    def then(self, later: Stretch, batch_size: int | None, rule: Rule) -> Stretch:
         """Join these rows and those that follow them."""
         parts: list[Batch | RunningStats] = []
         for part in (*self.parts, *later.parts):
@@ -415,19 +437,19 @@ class Stretch:
             else:
                 parts.append(part)
         if len(parts) > 3:
-            parts[1:-2] = [_closed(parts[1:-2], **rule)]
+            parts[1:-2] = [_closed(parts[1:-2], rule)]
         return Stretch(
             tuple(parts), self.n_rows + later.n_rows, self.weight + later.weight
         )
 
-    def close(self, batch_size: int | None, **rule: Any) -> RunningStats:
+    def close(self, batch_size: int | None, rule: Rule) -> RunningStats:
         """Statistics where nothing comes before and nothing after."""
         *before, last = self.parts
         if before and isinstance(last, Batch) and last.n_rows < (batch_size or inf):
             *before, neighbour = before
             assert isinstance(neighbour, Batch)
             last = _merged(neighbour, last)
-        return _closed([*before, last], **rule)
+        return _closed([*before, last], rule)
 
     @property
     def only_batch(self) -> Moments:
@@ -441,32 +463,28 @@ def _merged(earlier: Batch, later: Batch) -> Batch:
     return Batch(earlier.n_rows + later.n_rows, merge([earlier.moments, later.moments]))
 
 
-def _closed(
-    parts: list[Batch | RunningStats], *, momentum: float | None, variance: str
-) -> RunningStats:
+def _closed(parts: list[Batch | RunningStats], rule: Rule) -> RunningStats:
     """Statistics of consecutive mini-batches, with bias correction."""
     stretches = [
-        RunningStats.of(part.moments, variance) if isinstance(part, Batch) else part
+        RunningStats.of(part.moments, rule) if isinstance(part, Batch) else part
         for part in parts
     ]
-    return reduce(
-        lambda earlier, later: earlier.then(
-            later, momentum=momentum, variance=variance, bias_correction=True
-        ),
-        stretches,
-        RunningStats.start(len(stretches[0].mean)),
-    )
+    start = RunningStats.start(len(stretches[0].mean))
+    return reduce(lambda earlier, later: earlier.then(later, rule), stretches, start)
 
 
 def _joined(
-    bn: DaskBatchNorm1dTransformer, X: Any, sample_weight: Any, batch_size: int | None
+    bn: DaskBatchNorm1dTransformer,
+    X: Any,
+    sample_weight: Any,
+    batch_size: int | None,
+    rule: Rule,
 ) -> Any:
     """Lazily, an array of a single value: the Stretch of all chunks."""
-    checker = clone(bn.to_local())
-    checker.n_features_in_ = bn.n_features_in_
     is_frame = not isinstance(X, da.Array)
-    if is_frame and hasattr(bn, "feature_names_in_"):
-        checker.feature_names_in_ = bn.feature_names_in_
+    # Unfitted, but it knows the features.
+    checker = clone(bn.to_local())
+    check_input(checker, _example_of(X), "fit", reset=True)
     chunks = _chunks(X)
     weight = _aligned(sample_weight, chunks, is_frame=is_frame)
     axes = "ijk"[: chunks.ndim]
@@ -482,6 +500,7 @@ def _joined(
         *(ArrayBlockIdDep(chunks.chunks), axes),
         checker=checker,
         batch_size=batch_size,
+        rule=rule,
         adjust_chunks=dict.fromkeys(axes, 1),
         align_arrays=False,  # which asks for chunk sizes
         token="learn",
@@ -490,7 +509,7 @@ def _joined(
     return da.reduction(
         parts,
         chunk=_as_it_is,
-        aggregate=partial(_join, batch_size=batch_size, **_rule(bn)),
+        aggregate=partial(_join, batch_size=batch_size, rule=rule),
         axis=0,
         keepdims=True,
         split_every=get_option("split_every", _SPLIT_EVERY),
@@ -517,6 +536,7 @@ def _learn_chunk(
     *,
     checker: BatchNorm1dTransformer,
     batch_size: int | None,
+    rule: Rule,
 ) -> NDArray[Any]:
     """What a chunk says, in an array of as many axes."""
     if isinstance(sample_weight, np.ndarray):
@@ -525,16 +545,15 @@ def _learn_chunk(
     if not (chunk.shape[0] and is_there):
         return _boxed(Stretch((), 0, 0.0), chunk.ndim)
     with _in_chunk(block_id[0]):
-        X, weight = checker._validate(chunk, sample_weight, "fit", reset=False)
-        X = X.tocsr() if sparse.issparse(X) else X
-        with naming_features(X, weight, checker.get_feature_names_out):
-            stretch = Stretch.of_rows(
-                X,
-                weight,
-                batch_size=batch_size,
-                n_jobs=checker.n_jobs,
-                **_rule(checker),
-            )
+        data = check_input(checker, chunk, "fit").by_rows()
+        weight = None
+        if sample_weight is not None:
+            weight = check_sample_weight(sample_weight, data.array.shape[0])
+        try:
+            stretch = Stretch.of_rows(data, weight, batch_size, rule, checker.n_jobs)
+        except NAMELESS_ERRORS as error:
+            names = checker.get_feature_names_out()
+            raise naming_features(error, data, weight, names) from None
     return _boxed(stretch, chunk.ndim)
 
 
@@ -557,10 +576,6 @@ def _as_it_is(part: Any, **kwargs: Any) -> Any:
     return part
 
 
-def _rule(bn: BatchNorm1dTransformer) -> dict[str, Any]:
-    return {"momentum": bn.momentum, "variance": bn.variance}
-
-
 def _chunkwise(bn: Any, method: str, X: Any) -> Any:
     """A method of the plain transformer on each chunk, lazily."""
     check_is_fitted(bn)
@@ -578,7 +593,7 @@ def _chunkwise(bn: Any, method: str, X: Any) -> Any:
     options: dict[str, Any] = {"local": local, "method": method}
     whole = None
     if local.running_mean_ is None:
-        whole = delayed(_joined(bn, X, None, None))
+        whole = delayed(_joined(bn, X, None, None, MINI_BATCH))
     if not is_array and not isinstance(X, da.Array):
         # Whatever the configuration of the process that runs the task.
         local.set_output(transform="pandas")
@@ -612,6 +627,7 @@ def _chunkwise(bn: Any, method: str, X: Any) -> Any:
     return from_dask_array(Y, columns=names)
 
 
+@ignore_float_errors
 def _transform_chunk(
     chunk: Any,
     whole: NDArray[Any] | None,
@@ -635,13 +651,13 @@ def _normalising_by(
     local: BatchNorm1dTransformer, batch: Moments
 ) -> BatchNorm1dTransformer:
     """With the mean and biased variance of a batch, where nothing is tracked."""
-    if batch.n_samples <= 1:
+    if (batch.n_samples <= 1).any():
         raise ValueError(
             "transform with track_running_stats=False needs more than 1 sample; got "
-            f"n_samples={batch.n_samples:g}."
+            f"n_samples={batch.n_samples.item():g}."
         )
-    local = shallow_copy(local)
-    local._running_stats = RunningStats(*mean_and_variance(batch), 1)
+    local = draft_of(local)
+    local._running_stats = RunningStats.of(batch, MINI_BATCH)
     return local
 
 

@@ -11,22 +11,33 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_array
 
-from sk_batchnorm._compat import Interval, check_arguments, to_numpy
+from sk_batchnorm._compat import Interval, check_arguments
+from sk_batchnorm._inputs import Input
 from sk_batchnorm._kernels.numpy import (
+    AffineMap,
     Floats,
     ignore_float_errors,
     refuse_infinity,
 )
-from sk_batchnorm._moments import Moments, moments
-from sk_batchnorm._normalize import normalize, output_dtype, scale_of
+from sk_batchnorm._moments import Moments
+from sk_batchnorm._normalize import output_dtype, scale_of
+from sk_batchnorm._rule import Rule, rule_of
 from sk_batchnorm._running_stats import RunningStats
-from sk_batchnorm._validation import as_numbers, naming_features
+from sk_batchnorm._validation import (
+    NAMELESS_ERRORS,
+    check_array_input,
+    check_gradient,
+    check_vector,
+    naming_features,
+)
 
 __all__ = ["batch_norm", "batch_norm_backward"]
 
 Gradients = tuple[NDArray[np.floating], Floats, Floats]
+
+# By which a mini-batch is normalised by its own mean and biased variance.
+MINI_BATCH = Rule(momentum=1.0, variance="total")
 
 
 @ignore_float_errors
@@ -112,28 +123,30 @@ or None
     check_arguments(
         "batch_norm", _CONSTRAINTS, training=training, momentum=momentum, eps=eps
     )
-    data = _checked_data(X)
-    n_features = data.shape[1]
+    data = check_array_input(X)
+    n_features = data.array.shape[1]
     weight = _checked_vector("weight", weight, n_features)
     bias = _checked_vector("bias", bias, n_features)
     stats = None
     if not training or running_mean is not None or running_var is not None:
         stats = _checked_stats(running_mean, running_var, n_features)
-        mean, var = stats.mean, stats.var
-    with naming_features(data, None, lambda: np.arange(n_features)):
+    try:
         if training:
-            batch = own_statistics(data)
-            mean, var = mean_and_variance(batch)
+            batch = training_moments(data)
+            by = RunningStats.of(batch, MINI_BATCH)
             if stats is not None:
                 _check_writeable(running_mean=running_mean, running_var=running_var)
-                stats = stats.step(
-                    batch, momentum=momentum, variance="within", bias_correction=False
-                )
+                rule = rule_of(momentum)
+                stats = stats.then(RunningStats.of(batch, rule), rule)
                 new_mean = _rounded("running_mean", stats.mean, running_mean)
                 new_var = _rounded("running_var", stats.var, running_var)
-        Y: NDArray[np.floating] = normalize(
-            data, mean, scale_of(mean, var, eps, weight), bias, copy=True
+        else:
+            by = cast(RunningStats, stats)
+        Y: NDArray[np.floating] = data.normalized(
+            AffineMap(by.mean, by.scale(eps, weight), bias), copy=True
         )
+    except NAMELESS_ERRORS as error:
+        raise naming_features(error, data, None, range(n_features)) from None
     if training and stats is not None:
         cast(Any, running_mean)[:], cast(Any, running_var)[:] = new_mean, new_var
     return Y
@@ -209,48 +222,35 @@ def batch_norm_backward(
     [1.0]
     """
     check_arguments("batch_norm_backward", _CONSTRAINTS, training=training, eps=eps)
-    data = _checked_data(X)
-    grad = checked_gradient(grad_output, data.shape)
-    n_features = data.shape[1]
+    data = check_array_input(X)
+    grad = check_gradient(grad_output, data.array.shape)
+    n_features = data.array.shape[1]
     weight = _checked_vector("weight", weight, n_features)
-    with naming_features(data, None, lambda: np.arange(n_features)):
+    try:
         if training:
-            mean, var = mean_and_variance(own_statistics(data))
+            by = RunningStats.of(training_moments(data), MINI_BATCH)
         else:
-            stats = _checked_stats(running_mean, running_var, n_features)
-            mean, var = stats.mean, stats.var
-            refuse_infinity(data)
-    inverse_std = scale_of(mean, var, eps, None)
-    return gradients(grad, data, mean, inverse_std, weight, training=training)
+            by = _checked_stats(running_mean, running_var, n_features)
+            refuse_infinity(data.array)
+    except NAMELESS_ERRORS as error:
+        raise naming_features(error, data, None, range(n_features)) from None
+    inverse_std = scale_of(by.mean, by.var, eps, None)
+    return gradients(grad, data, by.mean, inverse_std, weight, training=training)
 
 
-@ignore_float_errors
-def own_statistics(X: NDArray[Any], n_jobs: int | None = None) -> Moments:
+def training_moments(data: Input, n_jobs: int | None = None) -> Moments:
     """Moments of a mini-batch that is to be normalised by its own.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features) or (n_samples, n_channels, \
-n_timepoints)
-    n_jobs : int or None
-        Threads for a large array.
-
-    Returns
-    -------
-    Moments
-
-    Raises
-    ------
-    ValueError
-        If X contains NaN or infinity, or fewer than two values of a feature.
+    Raises ValueError if X contains NaN or infinity, or fewer than two values of a
+    feature.
     """
-    if X.size // X.shape[1] < 2:
+    if data.n_values < 2:
         raise ValueError(
-            f"Training mode needs more than 1 value per feature; X has shape {X.shape}."
+            "Training mode needs more than 1 value per feature; X has shape "
+            f"{data.array.shape}."
         )
-    batch = moments(X, n_jobs=n_jobs)
-    missing = np.flatnonzero(batch.count != np.float64(batch.n_samples))
-    if missing.size:
+    batch = data.moments(n_jobs=n_jobs)
+    if (batch.count != data.n_values).any():
         raise ValueError(
             "Input X contains NaN, whose gradient is undefined: training mode takes "
             "no missing values. partial_fit and transform do."
@@ -258,16 +258,9 @@ n_timepoints)
     return batch
 
 
-@ignore_float_errors
-def mean_and_variance(batch: Moments) -> tuple[Floats, Floats]:
-    """Mean and biased variance of a mini-batch that is normalised by its own."""
-    return batch.mean, batch.biased_variance
-
-
-@ignore_float_errors
 def gradients(
     grad_output: Floats,
-    X: NDArray[Any],
+    data: Input,
     mean: Floats,
     inverse_std: Floats,
     weight: Floats | None,
@@ -277,23 +270,10 @@ def gradients(
 ) -> Gradients:
     """Gradients of the normalisation, see :func:`batch_norm_backward`.
 
-    Parameters
-    ----------
-    grad_output, X : ndarray of the same shape
-    mean, inverse_std : ndarray of shape (n_features,)
-    weight : ndarray of shape (n_features,) or None
-    training : bool
-        Whether mean and inverse_std are those of X.
-    with_mean : bool
-        If False, the output was not centred; its variance still depends on X.
-
-    Returns
-    -------
-    grad_input, grad_weight, grad_bias
+    `training` says whether mean and inverse_std are those of X. Without `with_mean`,
+    the output was not centred; its variance still depends on X.
     """
-    axes = (0,) if X.ndim == 2 else (0, 2)
-    each = (slice(None),) if X.ndim == 2 else (slice(None), None)
-    n_values = X.size // X.shape[1]
+    X, axes, each, n_values = data.array, data.axes, data.each, data.n_values
     deviation = np.subtract(X, mean[each], dtype=np.float64) * inverse_std[each]
     normalised = deviation if with_mean else X * inverse_std[each]
     grad_bias = grad_output.sum(axis=axes)
@@ -308,42 +288,6 @@ def gradients(
     return grad_input.astype(output_dtype(X.dtype), copy=False), grad_weight, grad_bias
 
 
-def checked_gradient(grad_output: ArrayLike, shape: tuple[int, ...]) -> Floats:
-    """``grad_output`` in float64, of the shape of X."""
-    grad: Floats
-    if type(grad_output) is np.ndarray and grad_output.dtype == np.float64:
-        # check_array would take longer than the gradient of a small mini-batch.
-        grad = grad_output
-    else:
-        refuse_mask("grad_output", grad_output, "Fill it: grad_output.filled(0).")
-        grad = check_array(
-            to_numpy(grad_output),
-            dtype=np.float64,
-            allow_nd=True,
-            ensure_2d=False,
-            ensure_all_finite=False,
-            ensure_min_samples=0,
-            input_name="grad_output",
-        )
-    if grad.shape != shape:
-        raise ValueError(
-            f"grad_output has shape {grad.shape}, but the X that it is the gradient "
-            f"for has shape {shape}."
-        )
-    if not np.isfinite(grad).all():
-        kind = "NaN" if np.isnan(grad).any() else "infinity"
-        raise ValueError(f"grad_output contains {kind}.")
-    return grad
-
-
-def refuse_mask(name: str, values: Any, instead: str) -> None:
-    """Refuse a masked array, and say what to do instead."""
-    if np.ma.is_masked(values):
-        raise ValueError(
-            f"{name} is a masked array, whose mask would be lost. {instead}"
-        )
-
-
 _CONSTRAINTS: dict[str, list[Any]] = {
     "training": ["boolean"],
     "momentum": [Interval(Real, 0, 1, closed="both")],
@@ -351,36 +295,13 @@ _CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
-def _checked_data(X: ArrayLike) -> NDArray[Any]:
-    refuse_mask("X", X, "Fill it: X.filled(value).")
-    X = as_numbers(X, keep_sparse=False)
-    data: NDArray[Any] = check_array(X, ensure_all_finite=False, allow_nd=True)
-    if not isinstance(data, np.ndarray):
-        raise TypeError(
-            "batch_norm and its gradient take NumPy arrays, and the transformer's "
-            f"partial_fit and transform arrays of other namespaces too; got {type(X)}."
-        )
-    if data.ndim > 3 or not data.size or data.dtype.kind not in "biuf":
-        raise ValueError(
-            f"X must hold real numbers in 2 or 3 dimensions; got dtype {data.dtype} "
-            f"and shape {data.shape}."
-        )
-    return data
-
-
 def _checked_vector(
     name: str, values: ArrayLike | None, n_features: int
 ) -> Floats | None:
     if values is None:
         return None
-    vector: Floats = check_array(
-        to_numpy(values), ensure_2d=False, dtype=np.float64, input_name=name
-    )
-    if vector.shape != (n_features,):
-        raise ValueError(
-            f"{name} has shape {vector.shape}, but X has {n_features} features."
-        )
-    return vector
+    expected = f", but X has {n_features} features"
+    return check_vector(name, values, (n_features,), expected=expected)
 
 
 def _check_writeable(**arrays: Any) -> None:
@@ -420,4 +341,4 @@ def _checked_stats(
         )
     if (var < 0).any():
         raise ValueError("running_var has a negative value.")
-    return RunningStats(mean.copy(), var.copy(), 0)
+    return RunningStats(mean.copy(), var.copy(), 0, 0.0)

@@ -48,6 +48,7 @@ from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
 from sk_batchnorm._normalize import ROUNDING, output_dtype
 from sk_batchnorm._running_stats import RunningStats
 from sk_batchnorm._transformer import BatchNorm1dTransformer
+from sk_batchnorm._validation import state_of
 from sk_batchnorm.pipeline import StreamingPipeline
 
 try:
@@ -115,7 +116,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes that compute what ``transform`` does."""
     model, opset = operator.raw_operator, container.target_opset
     _check_transform_is_ours(type(model))
-    _, stats, weight, bias = model._with_state(lambda: None)
+    stats, weight, bias = state_of(model)
     n_features = model.n_features_in_
     weight = np.ones(n_features) if weight is None else weight
     bias = np.zeros(n_features) if bias is None else bias
@@ -172,7 +173,7 @@ def _inputs_of_stream(
     """
     model = operator.raw_operator
     mean = stats.mean if model.with_mean else np.zeros_like(stats.mean)
-    std = stats.inverse_scale(model.eps, None)
+    std = stats.scale(model.eps, None, inverse=True)
     X = _input(operator, dtype, opset)
     tolerance = _TOLERANCE[_dtype(operator.outputs[0])]
     if (np.abs(mean) > tolerance / (5 * np.finfo(dtype).eps) * std).any():

@@ -27,7 +27,8 @@ from sk_batchnorm._compat import (
     metadata_for_step,
     print_elapsed_time,
 )
-from sk_batchnorm._transformer import BatchNorm1dTransformer
+from sk_batchnorm._draft import commit, draft_of
+from sk_batchnorm._transformer import REPLACED, BatchNorm1dTransformer
 
 __all__ = ["StreamingPipeline", "make_streaming_pipeline"]
 
@@ -223,11 +224,15 @@ class StreamingPipeline(Pipeline):
         for name, step in steps:
             _copy(name, step, copies)
         learning = [(name, copies.get(id(step), step)) for name, step in self.steps]
-        learner = type(self).__new__(type(self))
-        learner.__dict__ = vars(self) | {"steps": learning}
-        learner._learn(X, y, params)
+        draft = draft_of(self)
+        draft.steps = learning
+        draft._learn(X, y, params)
         for _, step in steps:
-            _become(step, copies.get(id(step), step))
+            copied = copies.get(id(step), step)
+            if _is_nested(step):
+                copied.steps = step.steps  # which take over their own
+            if copied is not step:
+                commit(step, copied)
         return self
 
     def get_metadata_routing(self) -> MetadataRouter:
@@ -443,8 +448,6 @@ _OWN_WAYS = {
     "__setstate__",
     "__slots__",
 }
-# Attributes of a BatchNorm1dTransformer that are replaced, never written to.
-_REPLACED = frozenset({"_forward", "_running_stats", "_template"})
 _IMMUTABLE = {bool, float, int, str, type(None)}
 
 
@@ -453,14 +456,13 @@ def _deepcopy(step: Any, copies: dict[int, Any]) -> Any:
     kind: Any = type(step)
     if id(step) in copies or kind in dispatch_table or not _is_its_attributes(kind):
         return deepcopy(step, copies)
-    # Others may have attributes of these names, and write to them.
-    shared = _REPLACED if kind is BatchNorm1dTransformer else frozenset()
-    copied = copies[id(step)] = kind.__new__(kind)
-    attributes = vars(step).copy()
+    # Subclasses may write to attributes of these names.
+    shared = REPLACED if kind is BatchNorm1dTransformer else frozenset()
+    copied = copies[id(step)] = draft_of(step)
+    attributes = vars(copied)
     for name, value in attributes.items():
         if type(value) not in _IMMUTABLE and name not in shared:
             attributes[name] = deepcopy(value, copies)
-    copied.__dict__ = attributes
     return copied
 
 
@@ -478,13 +480,3 @@ def _is_its_attributes(kind: Any) -> bool:
         for base in kind.__mro__
         if base not in (ABC, BaseEstimator, BatchNorm1dTransformer, object)
     )
-
-
-def _become(step: Any, learned: Any) -> None:
-    """Take over all attributes of a copy that has learned, in one assignment."""
-    if learned is step:
-        return
-    state = vars(learned)
-    if _is_nested(step):
-        state = state | {"steps": step.steps}  # which take over their own
-    step.__dict__ = state

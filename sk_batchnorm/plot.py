@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 from sklearn.base import clone
 
 from sk_batchnorm._compat import check_parameters
-from sk_batchnorm._kernels.numpy import Floats
-from sk_batchnorm._moments import cut, moments
+from sk_batchnorm._inputs import Input, cut
+from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
+from sk_batchnorm._rule import rule_of
 from sk_batchnorm._running_stats import RunningStats
 from sk_batchnorm._transformer import BatchNorm1dTransformer
-from sk_batchnorm._validation import naming_features
+from sk_batchnorm._validation import NAMELESS_ERRORS, check_input, naming_features
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -331,6 +330,7 @@ def _check_matplotlib(caller: str) -> None:
         ) from error
 
 
+@ignore_float_errors
 def _stream(
     transformer: BatchNorm1dTransformer,
     X: Any,
@@ -349,22 +349,23 @@ def _stream(
         raise ValueError(
             "track_running_stats=False keeps no running statistics to draw."
         )
-    X, _ = learner._validate(X, None, "partial_fit", reset=True)
-    if sparse.issparse(X):
-        X = X.tocsr()  # rows of CSC can't be cut out without a search
-    groups = cut(X.shape, learner.batch_size)
+    data = check_input(learner, X, "partial_fit", reset=True).by_rows()
+    shape = data.array.shape
+    groups = cut(shape, learner.batch_size)
     bounds = np.array([0, *(end for group in groups for end in group[1:])])
     if len(bounds) == 2:
         raise ValueError(
-            f"X of {X.shape[0]} samples is a single mini-batch, as batch_size="
+            f"X of {shape[0]} samples is a single mini-batch, as batch_size="
             f"{learner.batch_size}: there is nothing to follow. Set a smaller "
             "batch_size, or pass more of the stream."
         )
     names = list(map(str, learner.get_feature_names_out()))
     chosen = _indices(features, names)
-    steps = _steps(learner, X, bounds)
-    with naming_features(X, None, learner.get_feature_names_out):
+    steps = _steps(learner, data, bounds)
+    try:
         numbers = np.array([[values[chosen] for values in step] for step in steps])
+    except NAMELESS_ERRORS as error:
+        raise naming_features(error, data, None, names) from None
     batch_mean, batch_std, running_mean, running_std = numbers.transpose(1, 0, 2)
     return {
         "batch_mean": batch_mean,
@@ -377,20 +378,15 @@ def _stream(
 
 
 def _steps(
-    learner: BatchNorm1dTransformer, X: Any, bounds: NDArray[np.int64]
+    learner: BatchNorm1dTransformer, data: Input, bounds: NDArray[np.int64]
 ) -> Iterator[tuple[Floats, Floats, Floats, Floats]]:
     """Mean and standard deviation of each mini-batch, and the running ones."""
-    running = RunningStats.start(X.shape[1])
-    for start, stop in pairwise(bounds):
-        batch = RunningStats.of(
-            moments(X[start:stop, ...], n_jobs=learner.n_jobs), learner.variance
-        )
-        running = running.then(
-            batch,
-            momentum=learner.momentum,
-            variance=learner.variance,
-            bias_correction=learner.bias_correction,
-        )
+    rule = rule_of(learner.momentum, learner.variance, learner.bias_correction)
+    running = RunningStats.start(data.array.shape[1])
+    for start in range(len(bounds) - 1):
+        moments = data.moments(bounds[start : start + 2], n_jobs=learner.n_jobs)
+        batch = RunningStats.of(moments, rule)
+        running = running.then(batch, rule)
         yield batch.mean, np.sqrt(batch.var), running.mean, np.sqrt(running.var)
 
 
@@ -496,9 +492,9 @@ def _is_lowest(axes: Any, cell: tuple[int, ...]) -> bool:
 
 
 def _style(
-    default: dict[str, Any], own: dict[str, Any] | None, artist: Any
+    default: dict[str, Any], given: dict[str, Any] | None, artist: Any
 ) -> dict[str, Any]:
     """Keywords in which those of the caller win, under any alias such as `lw`."""
     from matplotlib.cbook import normalize_kwargs
 
-    return default | normalize_kwargs(own or {}, artist)
+    return default | normalize_kwargs(given or {}, artist)

@@ -12,9 +12,9 @@ import numpy as np
 
 from sk_batchnorm._compat import check_parameters
 from sk_batchnorm._normalize import is_zero
-from sk_batchnorm._running_stats import averaging_factor
+from sk_batchnorm._rule import rule_of
 from sk_batchnorm._transformer import BatchNorm1dTransformer
-from sk_batchnorm._validation import names_in_words
+from sk_batchnorm._validation import names_in_words, state_of
 
 try:
     import torch
@@ -367,7 +367,6 @@ def _refuse_what_pytorch_lacks(
             "variance would be another. " + hint.format("variance='within'")
         )
     count = bn.num_batches_tracked_
-    assert count is not None
     if bn.momentum is None:
         if np.ndim(count):
             raise ValueError(
@@ -376,7 +375,10 @@ def _refuse_what_pytorch_lacks(
                 "features. After missing values, this transformer has several."
             )
     elif bn.bias_correction:
-        factor = averaging_factor(count, 1, bn.momentum, bias_correction=True)
+        stats = state_of(bn).stats
+        assert stats is not None
+        rule = rule_of(bn.momentum, bn.variance, True)
+        factor, _ = rule.factor(count, stats.weight, 1, rule.batch_weight)
         if np.any(factor != bn.momentum):
             raise ValueError(
                 "PyTorch has no bias correction, which still acts after "

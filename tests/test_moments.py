@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
-from sk_batchnorm import _moments
+from sk_batchnorm import BatchNorm1dTransformer, _inputs
+from sk_batchnorm._inputs import cut
 from sk_batchnorm._kernels import dispatch
 from sk_batchnorm._kernels import numpy as kernels
-from sk_batchnorm._moments import batch_moments, cut, moments, saturate
-from sk_batchnorm._normalize import normalize
-from sk_batchnorm.functional import own_statistics
+from sk_batchnorm._moments import Moments
+
+from .laws import batch_moments, mean_of, moments, normalize, variance_of
 
 LARGEST = np.finfo(np.float64).max
 
@@ -63,12 +64,15 @@ def test_first_rows_that_say_nothing_make_no_difference(
         weight = np.repeat([0.0, 1.0], [n_lacking, n_rows])
     actual, expected = moments(longer, weight), moments(column)
     assert np.all(actual.count == expected.count)
-    assert_allclose(actual.mean, expected.mean, rtol=1e-15)
+    assert_allclose(mean_of(actual), mean_of(expected), rtol=1e-15)
     if spread == 0:
         assert actual.squares == 0
     # Both may overflow.
     assert_allclose(
-        saturate(actual.squares), saturate(expected.squares), rtol=1e-12, atol=0
+        np.fmin(actual.squares, LARGEST),
+        np.fmin(expected.squares, LARGEST),
+        rtol=1e-12,
+        atol=0,
     )
 
 
@@ -79,9 +83,9 @@ def test_weights_a_power_of_two_times_as_large_change_no_digit(make, exponent, s
 
     Nor do small ones lose the squares.
 
-    Mutants of _in_units that take another power of 2 near the largest weight for the
-    unit, or 1 where the largest is 2, survive: any of them changes no digit, and is far
-    from an overflow.
+    Mutants of scale_weights_down that take another power of 2 near the largest weight
+    for the unit, or 1 where the largest is 2, survive: any of them changes no digit,
+    and is far from an overflow.
     """
     rng = np.random.default_rng(seed)
     column = rng.choice([1e300, 1.5e300, np.nan], (50, 1))
@@ -91,10 +95,10 @@ def test_weights_a_power_of_two_times_as_large_change_no_digit(make, exponent, s
         moments(make(column), weight),
         moments(make(column), weight * 2.0**exponent),
     )
-    assert np.isfinite(one.mean).all()
-    assert_array_equal(many.mean, one.mean)
+    assert np.isfinite(mean_of(one)).all()
+    assert_array_equal(mean_of(many), mean_of(one))
     assert_array_equal(many.count, one.count * 2.0**exponent)
-    assert_array_equal(many.biased_variance, one.biased_variance)
+    assert_array_equal(variance_of(many, ddof=0), variance_of(one, ddof=0))
 
 
 @pytest.mark.parametrize("block_values", [kernels.BLOCK_VALUES, 64])
@@ -118,18 +122,18 @@ def test_twelve_digits_of_the_variance_whatever_the_mean(
         result = moments(column[:, None], weight)
     # The mean is a double of its own: half a unit in the last place, and
     # what the sums lose.
-    assert relative_error(result.mean[0], exact_mean) < 4e-16 + 1e-13 / mean
-    assert relative_error(result.biased_variance[0], exact_squares / count) < 1e-12
-    unbiased = exact_squares / (count - 1)
+    assert relative_error(mean_of(result).item(), exact_mean) < 4e-16 + 1e-13 / mean
+    biased, unbiased = (variance_of(result, ddof)[0] for ddof in (0, 1))
+    assert relative_error(biased, exact_squares / count) < 1e-12
     # With weights, count - 1 loses what the sum of weights has rounded off.
-    assert relative_error(result.unbiased_variance[0], unbiased) < 1e-12
+    assert relative_error(unbiased, exact_squares / (count - 1)) < 1e-12
 
 
 def test_constant_columns_have_variance_exactly_zero_across_blocks():
     values = np.array([0.1, 1 / 3, 1e7 + 0.1, -1e300, 5e-324, 0.0])
     X = np.tile(values, (200_000, 1))
     result = moments(X)
-    assert_array_equal(result.mean, values)
+    assert_array_equal(mean_of(result), values[None])
     assert_array_equal(result.squares, 0.0)
 
 
@@ -151,7 +155,7 @@ def test_constant_columns_stored_throughout_have_variance_exactly_zero(
         # Which sum to another last digit in another order.
         weight = np.random.default_rng(seed).uniform(0.1, 2.0, n_rows)
         result = moments(X, weight if weighted else None)
-        assert_array_equal(result.mean, values)
+        assert_array_equal(mean_of(result), values[None])
         assert_array_equal(result.squares, 0.0)
 
 
@@ -164,7 +168,7 @@ def test_integer_weights_are_repeated_rows(seed, n_rows, n_features):
     weighted = moments(X, weight)
     repeated = moments(np.repeat(X, weight.astype(int), axis=0))
     assert weighted.count == repeated.count
-    assert_allclose(weighted.mean, repeated.mean, rtol=1e-14)
+    assert_allclose(mean_of(weighted), mean_of(repeated), rtol=1e-14)
     # Near 0 the squares are rounding of the values: 1e-15 of 5² each.
     squares = weighted.squares * weighted.unit
     assert_allclose(squares, repeated.squares, rtol=1e-12, atol=1e-25)
@@ -177,7 +181,7 @@ def test_integer_weights_are_repeated_rows(seed, n_rows, n_features):
 def test_rows_of_weight_zero_are_not_there_however_large(kind, large):
     X = kind(np.array([[1.0], [large], [3.0], [-large]]))
     result = moments(X, np.array([1.0, 0.0, 1.0, 0.0]))
-    assert (result.count, result.mean[0], result.squares[0]) == (2.0, 2.0, 2.0)
+    assert (result.count, mean_of(result), result.squares) == (2.0, 2.0, 2.0)
 
 
 @pytest.mark.parametrize("trailing", [(1,), (1, 1)])
@@ -186,8 +190,8 @@ def test_blocks_without_any_weight_are_skipped(monkeypatch, trailing):
     X = np.arange(12.0).reshape(-1, *trailing)
     weight = np.r_[np.zeros(4), np.ones(4), np.zeros(4)]
     result = moments(X, weight)
-    assert (result.count, result.mean[0], result.squares[0]) == (4.0, 5.5, 5.0)
-    assert type(result.count) is type(result.n_samples) is float
+    assert (result.count, mean_of(result), result.squares) == (4.0, 5.5, 5.0)
+    assert result.count.shape == result.n_samples.shape == (1, 1)
 
 
 def test_blocks_of_one_value_far_from_zero_after_one_of_none(monkeypatch):
@@ -195,8 +199,8 @@ def test_blocks_of_one_value_far_from_zero_after_one_of_none(monkeypatch):
     column = np.r_[np.nan, 1e12 + np.random.default_rng(0).normal(size=20)]
     result = moments(column[:, None])
     _, mean, squares = exact_moments(column[1:])
-    assert relative_error(result.mean[0], mean) < 4e-16
-    assert relative_error(result.squares[0], squares) < 1e-12
+    assert relative_error(mean_of(result).item(), mean) < 4e-16
+    assert relative_error(result.squares.item(), squares) < 1e-12
 
 
 @pytest.mark.parametrize("gaps", ["first", "last", "middle"])
@@ -206,12 +210,12 @@ def test_blocks_with_gaps_among_blocks_without(monkeypatch, gaps):
     row = {"first": 2, "middle": 25, "last": 49}[gaps]
     X[row, 1] = np.nan
     result = moments(X)
-    assert_array_equal(result.count, [50, 49, 50])
+    assert_array_equal(result.count, [[50, 49, 50]])
     assert result.n_samples == 50
     for j, column in enumerate(X.T):
         _, mean, squares = exact_moments(column[~np.isnan(column)])
-        assert relative_error(result.mean[j], mean) < 4e-16
-        assert relative_error(result.squares[j], squares) < 1e-12
+        assert relative_error(mean_of(result)[0, j], mean) < 4e-16
+        assert relative_error(result.squares[0, j], squares) < 1e-12
 
 
 def test_an_outlier_of_1e8_standard_deviations_first():
@@ -222,21 +226,26 @@ def test_an_outlier_of_1e8_standard_deviations_first():
     mean = sum(exact) / 2000
     var = sum((x - mean) ** 2 for x in exact) / 1999
     batch = moments(X)
-    assert abs(Fraction(batch.mean[0]) / mean - 1) < Fraction(1, 10**15)
-    assert abs(Fraction(batch.unbiased_variance[0]) / var - 1) < Fraction(1, 10**14)
+    assert relative_error(mean_of(batch).item(), mean) < 1e-15
+    assert relative_error(variance_of(batch, ddof=1)[0], var) < 1e-14
 
 
 def test_float32_far_from_zero():
     """A constant column has variance 0; 73² is what float32 sums make of it."""
     for value in (1e7, 10_000_001, 16_777_215, 0.1, 1e30):
         batch = moments(np.full((5000, 1), value, dtype=np.float32))
-        assert batch.squares[0] == 0.0
-        assert batch.mean[0] == np.float64(np.float32(value))
+        assert batch.squares == 0.0
+        assert mean_of(batch) == np.float64(np.float32(value))
 
 
-def test_what_overflows_is_the_largest_double():
-    values = np.array([1.0, np.inf, np.nan, 0.0])
-    assert_array_equal(saturate(values), [1.0, LARGEST, LARGEST, 0.0])
+@pytest.mark.parametrize("n_counts", [1, 4])
+def test_what_overflows_is_the_largest_double(n_counts):
+    """With one count for all features, and with one for each."""
+    count, mean = np.full((1, n_counts), 2.0), np.zeros((1, 4))
+    squares = np.array([[1.0, np.inf, np.nan, 0.0]])
+    batch = Moments(np.array([[2.0]]), count, mean, mean, squares)
+    assert_array_equal(variance_of(batch, ddof=1), [1.0, LARGEST, LARGEST, 0.0])
+    assert_array_equal(variance_of(batch, ddof=0), [0.5, LARGEST, LARGEST, 0.0])
 
 
 def joined(stretches):
@@ -265,7 +274,7 @@ def test_layout_does_not_matter(order, step):
     X = np.random.default_rng(0).normal(3.0, 1.0, (1000, 7))
     view = np.asarray(X, order=order)[::step, ::step]
     expected, actual = moments(np.ascontiguousarray(view)), moments(view)
-    assert_allclose(actual.mean, expected.mean, rtol=1e-14)
+    assert_allclose(mean_of(actual), mean_of(expected), rtol=1e-14)
     assert_allclose(actual.squares, expected.squares, rtol=1e-13)
 
 
@@ -289,7 +298,7 @@ def test_cut_is_array_split_of_the_rows_that_have_weight(
     there = np.arange(n_samples) if weight is None else np.flatnonzero(weight)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "BLOCK_VALUES", block_values)
-        patch.setattr(_moments, "_STACK_VALUES", 3 * n_together)
+        patch.setattr(_inputs, "_STACK_VALUES", 3 * n_together)
         bounds = joined(cut((n_samples, 3), batch_size, weight))
     n_batches = max(1, len(there) // batch_size) if batch_size else 1
     expected = [part.tolist() for part in np.array_split(there, n_batches)]
@@ -325,19 +334,19 @@ def test_mini_batches_together_are_what_each_is_alone(seed, lengths, gaps, weigh
     together = batch_moments(X, bounds, weight)
     for k, (start, stop) in enumerate(pairwise(bounds)):
         alone = moments(X[start:stop], None if weight is None else weight[start:stop])
-        assert_allclose(together.n_samples[k], alone.n_samples, rtol=1e-15)
-        counts = np.broadcast_arrays(together.count[k], alone.count, np.ones(3))
+        assert_allclose(together.n_samples[[k]], alone.n_samples, rtol=1e-15)
+        counts = np.broadcast_arrays(together.count[[k]], alone.count, np.ones(3))
         assert_allclose(counts[0], counts[1], rtol=1e-15)
-        assert_allclose(together.mean[k], alone.mean, rtol=1e-14)
+        assert_allclose(mean_of(together)[[k]], mean_of(alone), rtol=1e-14)
         # Of values of 5² each, where the squares are 0 but for rounding.
-        assert_allclose(together.squares[k], alone.squares, rtol=1e-12, atol=1e-25)
+        assert_allclose(together.squares[[k]], alone.squares, rtol=1e-12, atol=1e-25)
 
 
 @pytest.mark.parametrize(("n_features", "n_together"), [(3, 2), (6, 1), (100, 1)])
 def test_as_many_mini_batches_together_as_memory_is_for(
     monkeypatch, n_features, n_together
 ):
-    monkeypatch.setattr(_moments, "_STACK_VALUES", 6)
+    monkeypatch.setattr(_inputs, "_STACK_VALUES", 6)
     stretches = list(cut((100, n_features), 10))
     assert len(joined(stretches)) == 11
     assert {len(stretch) - 1 for stretch in stretches} == {n_together}
@@ -350,7 +359,7 @@ def test_rows_go_to_a_kernel_in_stretches_as_long_as_it_takes(monkeypatch, n_tog
     """Shorter ones would say the same, and be slow; longer ones, and take memory."""
     monkeypatch.setattr(kernels, "BLOCK_VALUES", 12)
     monkeypatch.setattr(dispatch, "TASK_VALUES", 12)
-    monkeypatch.setattr(_moments, "_STACK_VALUES", 2 * n_together)
+    monkeypatch.setattr(_inputs, "_STACK_VALUES", 2 * n_together)
     taken, kernel = [], dispatch.moments
     monkeypatch.setattr(
         dispatch, "moments", lambda X, *args: taken.append(args[0]) or kernel(X, *args)
@@ -368,7 +377,7 @@ def test_rows_go_to_a_kernel_in_stretches_as_long_as_it_takes(monkeypatch, n_tog
         lambda X: moments(X, n_jobs=3),
         lambda X: batch_moments(X, np.array([0, 2, 5, 40]), n_jobs=3),
         lambda X: batch_moments(X, np.array([0, 2, 5, 7]), n_jobs=3),
-        lambda X: own_statistics(X, n_jobs=3),
+        lambda X: BatchNorm1dTransformer(n_jobs=3).forward(X),
         lambda X: normalize(X, None, np.ones(2), None, copy=True, n_jobs=3),
     ],
 )
@@ -378,6 +387,7 @@ def test_joblib_is_asked_for_n_jobs(call, monkeypatch):
     # Small arrays are cut into tasks, too.
     monkeypatch.setattr(dispatch, "KERNELS", "numpy")
     monkeypatch.setattr(dispatch, "_LARGE", 1)
+    monkeypatch.setattr(_inputs, "_WORTH_A_LOOK", 1)
     monkeypatch.setattr(dispatch, "TASK_VALUES", 8)
     monkeypatch.setattr(kernels, "BLOCK_VALUES", 8)
     call(np.random.default_rng(0).normal(size=(40, 2)))

@@ -138,7 +138,7 @@ def test_import_does_not_bring_the_gil_back():
     assert result.stdout == "False\n", result.stderr
 
 
-def rooms():
+def modules_by_level():
     """Modules and folders of the package, from top to bottom."""
     guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`sk_batchnorm/.*?) \|", guide, re.M)
@@ -182,13 +182,26 @@ def test_an_extra_brings_what_its_door_imports_and_nothing_else(door):
 
 
 def test_imports_point_down_the_list_of_the_contributors_guide():
-    level = {room: i for i, row in enumerate(rooms()) for room in row}
+    level = {name: i for i, row in enumerate(modules_by_level()) for name in row}
     for path in PACKAGE.rglob("*.py"):
-        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if room not in ("__init__", "_show_versions"):
+        name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if name not in ("__init__", "_show_versions"):
             for package, *below in imported(path):
                 if package == "sk_batchnorm":
-                    assert below[0] == room or level[below[0]] > level[room], path
+                    assert below[0] == name or level[below[0]] > level[name], path
+
+
+def test_what_kind_x_is_of_is_asked_in_one_module():
+    """Of others, dask has collections, and coefficients of a linear model are no X."""
+    asks = re.compile(
+        r"issparse\((?!\w*\.?coef)|ndim == 3|isinstance\((X|data), np.ndarray\)"
+    )
+    places = {
+        path.relative_to(PACKAGE).parts[0]
+        for path in PACKAGE.rglob("*.py")
+        if asks.search(path.read_text(encoding="utf-8"))
+    }
+    assert places == {"_inputs.py", "_kernels", "dask.py"}
 
 
 # Signatures, docstrings and types
@@ -268,7 +281,7 @@ def test_users_script_names_all_that_is_public(name):
 
 
 def test_every_module_has_its_tests():
-    apart = {"_compat", "_show_versions", "numba", "numpy"}
+    apart = {"_compat", "_draft", "_show_versions", "numba", "numpy"}
     modules = {path.stem for path in PACKAGE.rglob("*.py")} - {"__init__"} - apart
     tests = {path.stem for path in Path(__file__).parent.glob("test_*.py")}
     assert {f"test_{module.strip('_')}" for module in modules} <= tests

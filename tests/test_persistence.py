@@ -398,7 +398,7 @@ def test_saving_changes_nothing():
 def test_loading_is_one_assignment():
     bn, other = cases()["default"], cases()["feature names"]
     attributes, before = vars(bn), description(bn)
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="does not fit"):
         bn.__setstate__(vars(other) | {"_running_stats": (np.zeros(3),)})
     assert vars(bn) is attributes
     assert description(bn) == before

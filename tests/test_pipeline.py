@@ -45,8 +45,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_batchnorm import BatchNorm1dTransformer
 from sk_batchnorm._compat import InvalidParameterError
+from sk_batchnorm._transformer import REPLACED
 from sk_batchnorm.pipeline import (
-    _REPLACED,
     StreamingPipeline,
     _deepcopy,
     make_streaming_pipeline,
@@ -337,7 +337,7 @@ class VandalOfOurNames(VandalFragile):
 
     def __init__(self):
         super().__init__()
-        for name in _REPLACED:
+        for name in REPLACED:
             setattr(self, name, [name])
 
 

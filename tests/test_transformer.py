@@ -21,8 +21,9 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import sk_batchnorm
-from sk_batchnorm import BatchNorm1dTransformer
+from sk_batchnorm import BatchNorm1dTransformer, _transformer
 from sk_batchnorm._compat import InvalidParameterError
+from sk_batchnorm._validation import state_of
 
 RNG = np.random.default_rng(0)
 X = RNG.normal([1.0, -20.0, 300.0], [0.5, 4.0, 30.0], (100, 3))
@@ -983,31 +984,22 @@ def test_interrupted_at_any_line_the_state_is_that_of_before_or_after(
 
 
 @pytest.mark.parametrize("method", ["transform", "inverse_transform"])
+@pytest.mark.parametrize("data", [X, X.tolist()])
 def test_a_fit_of_another_width_during_transform_is_never_mixed_with_it(
-    method, monkeypatch
+    method, data, monkeypatch
 ):
-    """X of two features is held against the transformer before and after."""
+    """Transform sees the state of one moment, whichever way X takes."""
     bn = BatchNorm1dTransformer().fit(X)
-    name = "_validate" if method == "transform" else "_validate_output"
-    validate = getattr(BatchNorm1dTransformer, name)
-    calls = []
+    expected = getattr(bn, method)(data)
 
-    def interrupted(self, *args, **kwargs):
-        calls.append(1)
-        result = validate(self, *args, **kwargs)
-        if len(calls) == 1:
-            monkeypatch.setattr(BatchNorm1dTransformer, name, validate)
-            self.fit(X[:, :2])
-            monkeypatch.setattr(BatchNorm1dTransformer, name, interrupted)
-        return result
+    def interrupted(view):
+        state = state_of(view)
+        bn.fit(X[:, :2])
+        return state
 
-    monkeypatch.setattr(BatchNorm1dTransformer, name, interrupted)
-    with pytest.raises(ValueError, match="X has 3 features.*expecting 2"):
-        getattr(bn, method)(X)
-    calls.clear()
-    out = getattr(bn, method)(X[:, :2])
-    assert len(calls) == 2  # against the state before, then the one after
-    assert_array_equal(out, getattr(bn, method)(X[:, :2]))
+    monkeypatch.setattr(_transformer, "state_of", interrupted)
+    assert_array_equal(getattr(bn, method)(data), expected)
+    assert bn.n_features_in_ == 2
 
 
 # Threads
@@ -1113,7 +1105,7 @@ def test_the_short_way_accepts_rejects_and_returns_what_the_long_way_does(
             warnings.catch_warnings(record=True, action="always") as record,
         ):
             if long:
-                patch.setattr(BatchNorm1dTransformer, "_is_plain", lambda *_: False)
+                patch.setattr(_transformer, "plain_input", lambda *_: None)
             try:
                 result = getattr(bn, method)(copy.deepcopy(data))
             except (ValueError, TypeError) as error:
@@ -1125,6 +1117,32 @@ def test_the_short_way_accepts_rejects_and_returns_what_the_long_way_does(
         return result, bits(bn), [str(each.message) for each in record]
 
     assert outcome(long=False) == outcome(long=True)
+
+
+def calls_of_ours(method, data):
+    """Names of the package's functions that a call runs through."""
+    names, package = [], str(Path(_transformer.__file__).parent)
+
+    def note(frame, event, arg):
+        if event == "call" and frame.f_code.co_filename.startswith(package):
+            names.append(frame.f_code.co_name)
+
+    sys.setprofile(note)
+    try:
+        method(data)
+    finally:
+        sys.setprofile(None)
+    return names
+
+
+@pytest.mark.parametrize(("method", "most"), [("partial_fit", 15), ("transform", 10)])
+def test_a_small_step_takes_few_calls(method, most):
+    """Each takes as long as the arithmetic on a row."""
+    bn, rows = BatchNorm1dTransformer(), np.random.default_rng(0).normal(size=(32, 20))
+    for _ in range(30):
+        bn.partial_fit(rows).transform(rows)
+    bn.partial_fit(rows)
+    assert len(calls_of_ours(getattr(bn, method), rows)) <= most
 
 
 # What is silently something else than meant: a warning, once

@@ -20,7 +20,7 @@ from joblib import effective_n_jobs
 from numpy.typing import NDArray
 
 from sk_batchnorm._kernels import numpy as plain
-from sk_batchnorm._kernels.numpy import Floats, Stack, refuse_infinity
+from sk_batchnorm._kernels.numpy import AffineMap, Floats, Stack, refuse_infinity
 
 # Values of an array that is worth compiled loops, and threads: 1 MB of float64.
 _LARGE = 131_072
@@ -85,15 +85,9 @@ def moments(
     weight: Floats | None,
     n_jobs: int | None = None,
 ) -> Stack:
-    """Moments of consecutive stretches of rows, as those of the NumPy kernels.
-
-    Parameters
-    ----------
-    X, bounds, weight
-        As for :func:`sk_batchnorm._kernels.numpy.moments`.
-    n_jobs : int or None
-        Number of threads, as joblib understands it.
-    """
+    """Moments of consecutive stretches of rows, see the NumPy kernels."""
+    if X.size < min(_LARGE, LEAST_COMPILED):
+        return plain.moments(X, bounds, weight)
     longest = int(np.diff(bounds).max())
     at_once = max(1, TASK_VALUES // (longest * X.shape[1]))
     tasks = [slice(i, i + at_once) for i in range(0, len(bounds) - 1, at_once)]
@@ -150,30 +144,18 @@ def _is_compiled_sparse(X: Any) -> bool:
 
 def centre_and_scale(
     X: NDArray[Any],
-    centre: Floats | None,
-    scale: Floats,
-    offset: Floats | None,
+    by: AffineMap,
     out: NDArray[np.floating],
     n_jobs: int | None = None,
 ) -> None:
-    """Write ``(X - centre) * scale + offset`` into ``out``.
+    """Write X by an affine map into ``out``, see the NumPy kernels.
 
-    Parameters
-    ----------
-    X, centre, scale, offset, out
-        As for :func:`sk_batchnorm._kernels.numpy.centre_and_scale`.
-    n_jobs : int or None
-        Number of threads, as joblib understands it.
-
-    Raises
-    ------
-    InfiniteValueError
-        If X contains infinity. If ``out`` is X, it is then as it was.
+    If X contains infinity and ``out`` is X, it is left as it was.
     """
     if X.size < min(_LARGE, LEAST_COMPILED):
         if out is X:
             refuse_infinity(X)  # before the first value is overwritten
-        plain.centre_and_scale(X, centre, scale, offset, out)
+        plain.centre_and_scale(X, by, out)
         return
     compiled = (
         is_compiled(X)
@@ -186,7 +168,7 @@ def centre_and_scale(
         tasks: list[Any] = list(fast.parts(X, TASK_VALUES))
 
         def kernel(index: Any) -> bool:
-            return fast.centre_and_scale_part(X, index, centre, scale, offset, out)
+            return fast.centre_and_scale_part(X, index, *by, out)
 
         def is_infinite(index: Any) -> bool:
             return fast.any_infinite_part(X, index)
@@ -195,7 +177,7 @@ def centre_and_scale(
         tasks = [slice(i, i + n_rows) for i in range(0, len(X), n_rows)]
 
         def kernel(index: Any) -> bool:
-            plain.centre_and_scale(X[index], centre, scale, offset, out[index])
+            plain.centre_and_scale(X[index], by, out[index])
             return False
 
         def is_infinite(index: Any) -> bool:

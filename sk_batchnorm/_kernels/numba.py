@@ -28,7 +28,7 @@ from sk_batchnorm._kernels.numpy import (
     refuse_infinity,
 )
 
-# What :func:`_moments` met, bits of what it returns.
+# What :func:`_moments` has met, bits of what it returns.
 MISSING = 1  # NaN in a row of positive weight
 NOT_FINITE = 2  # infinity, or an overflow of a sum
 
@@ -84,19 +84,21 @@ def moments(
     bounds = _read_only(bounds)
 
     def kernel(task: slice) -> int:
-        some, own = bounds[task.start : task.stop + 1], _NONE
+        some, task_weight = bounds[task.start : task.stop + 1], _NONE
         if weight is not None:
-            own = _read_only(np.ascontiguousarray(weight[some[0] : some[-1]]))
-        met: int = _moments(flat, n_rows, n_features, by_column, some, own, out[task])
-        if met & NOT_FINITE:
+            task_weight = _read_only(np.ascontiguousarray(weight[some[0] : some[-1]]))
+        flags: int = _moments(
+            flat, n_rows, n_features, by_column, some, task_weight, out[task]
+        )
+        if flags & NOT_FINITE:
             # Infinity, or else an overflow. A task is small enough for a copy.
             there = X[some[0] : some[-1]]
-            refuse_infinity(there if weight is None else there[own > 0])
-        return met
+            refuse_infinity(there if weight is None else there[task_weight > 0])
+        return flags
 
-    met = for_each(kernel)
+    flags = for_each(kernel)
     count = out[:, 0]
-    if (weight is None and not any(met)) or (count == count[:, :1]).all():
+    if (weight is None and not any(flags)) or (count == count[:, :1]).all():
         count = count[:, :1]
     return count, out[:, 1], out[:, 2], out[:, 3]
 
@@ -105,8 +107,8 @@ def stored_sums(X: Any, weight: Floats | None) -> StoredSums:
     """First pass over a sparse matrix, as that of the NumPy kernels."""
     n_features = X.shape[1]
     sums = np.zeros((n_features, 5))  # those of a feature side by side
-    own = _NONE if weight is None else _read_only(np.ascontiguousarray(weight))
-    _add_stored(*_sparse_parts(X), own, sums)
+    weight = _NONE if weight is None else _read_only(np.ascontiguousarray(weight))
+    _add_stored(*_sparse_parts(X), weight, sums)
     return StoredSums(*np.ascontiguousarray(sums.T))
 
 
@@ -115,8 +117,8 @@ def stored_deviations(
 ) -> tuple[Floats, Floats]:
     """Second pass over a sparse matrix, as that of the NumPy kernels."""
     sums = np.zeros((X.shape[1], 2))
-    own = _NONE if weight is None else _read_only(np.ascontiguousarray(weight))
-    _add_stored_deviations(*_sparse_parts(X), own, _read_only(shift), sums)
+    weight = _NONE if weight is None else _read_only(np.ascontiguousarray(weight))
+    _add_stored_deviations(*_sparse_parts(X), weight, _read_only(shift), sums)
     deviations, squares = np.ascontiguousarray(sums.T)
     return deviations, squares
 
@@ -266,7 +268,7 @@ def _moments(flat, n_rows, n_features, by_column, bounds, weight, out):
     int
         MISSING and NOT_FINITE.
     """
-    met = 0
+    flags = 0
     width = 1 if by_column else min(n_features, _WIDEST)
     longest = 0
     for k in range(bounds.size - 1):
@@ -291,10 +293,10 @@ def _moments(flat, n_rows, n_features, by_column, bounds, weight, out):
             # rows of a tile of the columns don't lie end to end.
             whole = by_column or width == n_features
             together = _rows_together(length, width) if whole else 1
-            met |= _stretch(
+            flags |= _stretch(
                 flat, start, length, stride, width, together, own, scratch, result
             )
-    return met
+    return flags
 
 
 @compiled()
@@ -313,34 +315,36 @@ def _stretch(flat, start, n_rows, stride, width, together, weight, scratch, out)
     if n_rows == 0:
         return 0
     guess_rows = min(n_rows, _GUESS_ROWS)
-    met = _find_shift(flat, start, guess_rows, stride, width, together, weight, scratch)
+    flags = _find_shift(
+        flat, start, guess_rows, stride, width, together, weight, scratch
+    )
     _forget(scratch)
     block_rows = max(together, _BLOCK_VALUES // width // together * together)
     for row in range(0, n_rows, block_rows):
         length = min(block_rows, n_rows - row)
         here = start + row * stride
         own = weight[row : row + length] if weight.size else weight
-        _sum(flat, here, length, stride, width, together, own, met, scratch)
+        _sum(flat, here, length, stride, width, together, own, flags, scratch)
         finite, near = _judge(width, scratch)
-        if not finite and met == 0:
-            met = MISSING
-            _sum(flat, here, length, stride, width, together, own, met, scratch)
+        if not finite and flags == 0:
+            flags = MISSING
+            _sum(flat, here, length, stride, width, together, own, flags, scratch)
             finite, near = _judge(width, scratch)
         if not finite:
-            met |= NOT_FINITE
+            flags |= NOT_FINITE
         if not near:
             _merge(width, scratch, out)
             _forget(scratch)
-            met |= _find_shift(
+            flags |= _find_shift(
                 flat, here, length, stride, width, together, own, scratch
             )
-            _sum(flat, here, length, stride, width, together, own, met, scratch)
+            _sum(flat, here, length, stride, width, together, own, flags, scratch)
         for j in range(width):
             scratch.all_counts[j] += scratch.counts[j]
             scratch.all_sums[j] += scratch.sums[j]
             scratch.all_squares[j] += scratch.squares[j]
     _merge(width, scratch, out)
-    return met
+    return flags
 
 
 @compiled()
@@ -447,7 +451,7 @@ def _merge(width, scratch, out):
 
 
 @compiled()
-def _sum(flat, start, n_rows, stride, width, together, weight, met, scratch):
+def _sum(flat, start, n_rows, stride, width, together, weight, flags, scratch):
     """Count, sums and squares of a block."""
     long = width * together
     n_long = n_rows // together
@@ -464,7 +468,7 @@ def _sum(flat, start, n_rows, stride, width, together, weight, met, scratch):
             own = weight[n_long * together :]
             _add_weighted(flat, end, 1, stride, rest, width, own, scratch)
         _fold(scratch.counts, width, together)
-    elif met:
+    elif flags:
         scratch.counts[:] = 0.0
         _add_observed(flat, start, n_long, stride, long, scratch)
         if rest:

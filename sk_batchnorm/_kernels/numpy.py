@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial, wraps
+from itertools import pairwise
 from math import isfinite, prod
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -24,7 +25,9 @@ BLOCK_VALUES = 65_536
 _LONG_ROW = 2048
 
 # Divides nothing, a sum of 0, where nothing was observed.
-SMALLEST = np.finfo(np.float64).tiny
+SMALLEST = float(np.finfo(np.float64).tiny)
+
+LARGEST = float(np.finfo(np.float64).max)
 
 Floats = NDArray[np.float64]
 
@@ -60,17 +63,10 @@ def ignore_float_errors(
 
 
 def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Cut an array of ``shape`` into cache-sized blocks of whole features.
+    """Indices of the cache-sized blocks of whole features of an array.
 
-    Parameters
-    ----------
-    shape : (n_samples, ...) or (n_samples, n_channels, n_timepoints)
-        The last axis is cut too where a single sample fills a block.
-
-    Yields
-    ------
-    tuple of slice
-        Index of a block. The first one is the largest.
+    The last axis of three is cut too where a single sample fills a block. The first
+    block is the largest.
     """
     n_rows = max(1, BLOCK_VALUES // max(1, prod(shape[1:])))
     n_rows = 1 << n_rows.bit_length() - 1  # see _rows_together
@@ -87,56 +83,37 @@ def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
 
 
 def moments(X: NDArray[Any], bounds: NDArray[np.int64], weight: Floats | None) -> Stack:
-    """Count, mean and squared deviations of consecutive stretches of rows.
+    """Count, shift, residual and squares of consecutive stretches of rows.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        Numbers of any real dtype; NaN is a missing value.
-    bounds : ndarray of shape (n_stretches + 1,)
-        Stretch k holds the rows from ``bounds[k]`` up to ``bounds[k + 1]``, no
-        more than fit a block.
-    weight : ndarray of shape (n_samples,) or None
-        Frequency weights, 0 or more; None is 1 for every row.
-
-    Returns
-    -------
-    count : ndarray of shape (n_stretches, 1), or (n_stretches, n_features) \
-where values are missing
-        Number of observed values, or sum of their weights.
-    shift, residual : ndarray of shape (n_stretches, n_features)
-        The mean is ``shift + residual``; the sum of the two carries about
-        twice the digits of either. 0 where nothing was observed.
-    squares : ndarray of shape (n_stretches, n_features)
-        Sum of squared deviations from the mean.
-
-    Raises
-    ------
-    InfiniteValueError
-        If a row of positive weight contains infinity.
+    Stretch k holds the rows of two-dimensional X from ``bounds[k]`` up to ``bounds[k +
+    1]``, no more than fit a block. The results have the shapes of the attributes of
+    :class:`~sk_batchnorm._moments.Moments`.
     """
-    shape = (len(bounds) - 1, X.shape[1])
-    counts: list[float | Floats] = []
-    shift, residual, squares = np.zeros((3, *shape))
-    scratch = np.empty((int(np.diff(bounds).max()), X.shape[1]))
-    near = None
-    for k in range(shape[0]):
-        block, own = X[bounds[k] : bounds[k + 1]], None
+    parts = []
+    scratch, near = None, None
+    for start, stop in pairwise(bounds.tolist()):
+        block, block_weight = X[start:stop], None
         if weight is not None:
-            own = weight[bounds[k] : bounds[k + 1]]
-            if not own.all():
-                block, own = block[own > 0], own[own > 0]
-            if not len(block):
-                counts.append(0.0)
-                continue
-        count, shift[k], residual[k], squares[k] = block_moments(
-            block, own, near, scratch
-        )
-        near = shift[k]
-        counts.append(count)
+            block_weight = weight[start:stop]
+            if not block_weight.all():
+                there = block_weight > 0
+                block, block_weight = block[there], block_weight[there]
+        if scratch is None or len(block) > len(scratch):
+            scratch = np.empty(block.shape)
+        parts.append(block_moments(block, block_weight, near, scratch))
+        if len(block):
+            near = parts[-1][1]
+    if len(parts) == 1:
+        ((count, shift, residual, squares),) = parts
+        return np.array(count, ndmin=2), shift[None], residual[None], squares[None]
+    counts, shifts, residuals, all_squares = zip(*parts, strict=True)
     width = max(map(np.size, counts))
-    count = np.array([np.broadcast_to(count, width) for count in counts])
-    return count, shift, residual, squares
+    return (
+        np.array([np.broadcast_to(count, width) for count in counts]),
+        np.array(shifts),
+        np.array(residuals),
+        np.array(all_squares),
+    )
 
 
 def block_moments(
@@ -147,37 +124,19 @@ def block_moments(
 ) -> tuple[float | Floats, Floats, Floats, Floats]:
     """Count, mean and squared deviations of one block.
 
-    This is the corrected two-pass algorithm of Chan, Golub and LeVeque
-    (1983), "Algorithms for computing the sample variance", eq. 1.7: the first
-    pass finds a value close to the mean, the second sums the deviations from
-    it and their squares. Where such a value is known, from the block before,
-    one pass is enough.
-
-    Parameters
-    ----------
-    block : ndarray of shape (n_rows, n_features)
-        Numbers of any real dtype; NaN is a missing value.
-    weight : ndarray of shape (n_rows,) or None
-        Positive frequency weights; None is 1 for every row.
-    near : ndarray of shape (n_features,) or None
-        What is perhaps close to the mean.
-    scratch : ndarray of shape (>= n_rows, n_features) or None
-        C-ordered float64 work space, overwritten.
-
-    Returns
-    -------
-    count : float, or ndarray of shape (n_features,) where values are missing
-    shift, residual, squares : ndarray of shape (n_features,)
-        As for :func:`moments`.
-
-    Raises
-    ------
-    InfiniteValueError
-        If the block contains infinity.
+    This is the corrected two-pass algorithm of Chan, Golub and LeVeque (1983),
+    "Algorithms for computing the sample variance", eq. 1.7: the first pass finds a
+    value close to the mean, the second sums the deviations from it and their squares.
+    Where such a value is known, `near`, from the block before, one pass is enough.
+    `scratch` is C-ordered work space of as many rows or more.
     """
     n_rows = block.shape[0]
     scratch = np.empty(block.shape) if scratch is None else scratch[:n_rows]
+    if not n_rows:
+        return 0.0, *np.zeros((3, block.shape[1]))
     if weight is None:
+        if n_rows == 1 and all_finite(row := block[0].astype(np.float64)):
+            return 1.0, row, *np.zeros((2, len(row)))  # its own mean
         weight, count = np.ones(n_rows), float(n_rows)
     else:
         count = float(weight.sum())
@@ -203,13 +162,17 @@ def _moments_near(
     than half of the squares away, which costs one bit. None also where a value
     is missing or infinite, or a square is.
     """
-    _subtract(block, shift, out=scratch)
+    if block.size > _LONG_ROW:
+        _subtract(block, shift, out=scratch)
+    else:
+        np.subtract(block, shift, out=scratch, casting="same_kind")
     sums = weight @ scratch
     np.multiply(scratch, scratch, out=scratch)
     squares = weight @ scratch
     residual = sums / count
     correction = sums * residual
-    if not (all_finite(squares) and (correction <= 0.5 * squares).all()):
+    is_finite = isfinite(squares @ squares) or np.isfinite(squares).all()
+    if not (is_finite and (correction <= 0.5 * squares).all()):
         return None
     return count, shift, residual, squares - correction
 
@@ -248,25 +211,13 @@ def _careful_moments(
 
 @dataclass(eq=False)
 class StoredSums:
-    """Sums over the stored values of each feature of a sparse matrix.
+    """Sums over the stored values of each feature of a sparse matrix."""
 
-    Attributes
-    ----------
-    stored : ndarray of shape (n_features,)
-        Weight of the stored values, missing ones included.
-    count, values : ndarray of shape (n_features,)
-        Weight of the observed values among them, and their weighted sum.
-    number : ndarray of shape (n_features,)
-        How many are stored.
-    own : ndarray of shape (n_features,)
-        One of the observed values, 0 where there is none.
-    """
-
-    stored: Floats
-    count: Floats
-    values: Floats
-    number: Floats
-    own: Floats
+    stored: Floats  # weight of the stored values, missing ones included
+    count: Floats  # weight of the observed values among them
+    values: Floats  # their weighted sum
+    number: Floats  # how many are stored
+    example: Floats  # one of the observed values, 0 where there is none
 
 
 def stored_sums(X: Any, weight: Floats | None) -> StoredSums:
@@ -281,11 +232,11 @@ def stored_sums(X: Any, weight: Floats | None) -> StoredSums:
         values, features = values[observed], features[observed]
         weight = None if weight is None else weight[observed]
         count = _bincount(features, weight, n_features)
-    own = np.zeros(n_features)
-    own[features] = values
+    example = np.zeros(n_features)
+    example[features] = values
     terms = values if weight is None else weight * values
     return StoredSums(
-        stored, count, _bincount(features, terms, n_features), number, own
+        stored, count, _bincount(features, terms, n_features), number, example
     )
 
 
@@ -328,7 +279,7 @@ def _stored(
 
 def _subtract(block: NDArray[Any], row: Floats, out: NDArray[Any]) -> None:
     """Subtract a row from each row of a block."""
-    together = _rows_together(block, out) if block.size > _LONG_ROW else 1
+    together = _rows_together(block, out)
     if together > 1:
         wide = (len(block) // together, -1)
         block, row, out = block.reshape(wide), np.tile(row, together), out.reshape(wide)
@@ -350,56 +301,38 @@ def _rows_together(block: NDArray[Any], out: NDArray[Any]) -> int:
     return max(1, together)
 
 
-class _Rows(NamedTuple):
-    """What each row of X meets in turn."""
+class AffineMap(NamedTuple):
+    """``(x - centre) * scale + offset``, of vectors; None stands for 0."""
 
     centre: Floats | None
     scale: Floats
     offset: Floats | None
 
-    def map(self, function: Callable[[Floats], Floats]) -> _Rows:
-        return _Rows(
+    def repeated(self, function: Callable[[Floats], Floats]) -> AffineMap:
+        """The same of vectors that a function has repeated."""
+        return AffineMap(
             None if self.centre is None else function(self.centre),
             function(self.scale),
             None if self.offset is None else function(self.offset),
         )
 
 
-def centre_and_scale(
-    X: NDArray[Any],
-    centre: Floats | None,
-    scale: Floats,
-    offset: Floats | None,
-    out: NDArray[np.floating],
-) -> None:
-    """Write ``(X - centre) * scale + offset`` into ``out``.
+def centre_and_scale(X: NDArray[Any], by: AffineMap, out: NDArray[np.floating]) -> None:
+    """Write X by an affine map into ``out``, which may be X.
 
-    Computed in float64 and rounded once to the dtype of ``out``.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features) or (n_samples, n_channels, \
-n_timepoints)
-        Numbers of any real dtype.
-    centre, offset : ndarray of shape (n_features,) or None
-        None stands for 0 and costs nothing.
-    scale : ndarray of shape (n_features,)
-    out : ndarray of the shape of X
-        float32 or float64; may be X itself.
-
-    Raises
-    ------
-    InfiniteValueError
-        If X contains infinity. Then a part of ``out`` has been written.
+    Of two dimensions or three, computed in float64 and rounded once to the dtype of
+    ``out``. If X contains infinity, a part of
+    ``out`` has been written when this raises.
     """
-    rows = _Rows(centre, scale, offset)
     if X.ndim == 2 and X.size <= _LONG_ROW and out.dtype == np.float64:
-        if not (X.dtype.kind == "f" and all_finite(X.ravel())):
+        flat = X.ravel()
+        if X.dtype.kind == "f" and not isfinite(flat @ flat):
             refuse_infinity(X)
-        _apply(X, rows, out)
+        _apply(X, by, out)
         return
     if X.ndim == 3:
-        rows = rows.map(lambda row: row[:, None])
+        by = by.repeated(lambda row: row[:, None])
+    rows = by
     together = 1
     scratch = np.empty(0)
     for index in blocks(X.shape):
@@ -409,7 +342,7 @@ n_timepoints)
             # Several rows laid end to end, see _rows_together.
             if together != (together := _rows_together(block, target)):
                 tiles = partial(np.tile, reps=together)
-                rows = _Rows(centre, scale, offset).map(tiles)
+                rows = by.repeated(tiles)
             wide = (len(block) // together, together * X.shape[1])
             block, target = block.reshape(wide), target.reshape(wide)
         work: NDArray[Any] = target
@@ -422,7 +355,7 @@ n_timepoints)
             np.copyto(target, work, casting="same_kind")
 
 
-def _apply(block: NDArray[Any], rows: _Rows, out: NDArray[Any]) -> None:
+def _apply(block: NDArray[Any], rows: AffineMap, out: NDArray[Any]) -> None:
     if rows.centre is None:
         np.multiply(block, rows.scale, out=out, casting="same_kind")
     else:
@@ -441,18 +374,7 @@ def all_finite(values: NDArray[np.floating]) -> bool:
 
 @ignore_float_errors
 def refuse_infinity(X: NDArray[Any]) -> None:
-    """Raise if X contains infinity, without a mask of the size of X.
-
-    Parameters
-    ----------
-    X : ndarray
-        Numbers of any real dtype.
-
-    Raises
-    ------
-    InfiniteValueError
-        In scikit-learn's words.
-    """
+    """Raise InfiniteValueError if X contains infinity, without a mask of its size."""
     if X.dtype.kind != "f":
         return
     # BLAS would wake its threads for more.

@@ -1,0 +1,73 @@
+"""What tests of several files ask of the internals, without NumPy's float errors."""
+
+from hypothesis import strategies as st
+
+from sk_batchnorm._inputs import input_of
+from sk_batchnorm._kernels.numpy import AffineMap, ignore_float_errors
+from sk_batchnorm._rule import Rule
+from sk_batchnorm._running_stats import RunningStats
+
+momenta = st.floats(0, 1)
+any_momenta = momenta | st.none()
+variances = st.sampled_from(["within", "total"])
+rules = st.builds(Rule, any_momenta, variances, st.booleans())
+
+
+@ignore_float_errors
+def batch_moments(X, bounds, weight=None, n_jobs=None):
+    """Moments of consecutive mini-batches of the rows of X."""
+    return input_of(X, "a test").moments(bounds, weight, n_jobs)
+
+
+def moments(X, weight=None, n_jobs=None):
+    """Moments of one mini-batch, of all rows of X."""
+    return batch_moments(X, None, weight, n_jobs)
+
+
+@ignore_float_errors
+def mean_of(batches):
+    """Mean of each mini-batch as one double, of shape (k, n_features)."""
+    return batches.shift + batches.residual
+
+
+@ignore_float_errors
+def variance_of(batch, ddof):
+    """Variance of one mini-batch, as it is learned; NaN where too little is there."""
+    return RunningStats.of(batch, Rule(1.0, "within" if ddof else "total")).var
+
+
+@ignore_float_errors
+def normalize(X, centre, scale, offset, *, copy, n_jobs=None):
+    """``(X - centre) * scale + offset``, of the kind of X."""
+    data = input_of(X, "a test")
+    return data.normalized(AffineMap(centre, scale, offset), copy=copy, n_jobs=n_jobs)
+
+
+@ignore_float_errors
+def learned(batches, rule):
+    """Statistics of consecutive mini-batches alone."""
+    return RunningStats.of(batches, rule)
+
+
+@ignore_float_errors
+def then(earlier, later, rule):
+    """Statistics of two stretches, one after the other."""
+    return earlier.then(later, rule)
+
+
+def step(stats, batch, rule):
+    """Statistics after one more mini-batch, or several."""
+    return then(stats, learned(batch, rule), rule)
+
+
+def stream(batches, rule):
+    """Statistics after mini-batches of rows, one by one, from PyTorch's start."""
+    stats = RunningStats.start(batches[0].shape[1])
+    for batch in batches:
+        stats = step(stats, moments(batch), rule)
+    return stats
+
+
+def factor(earlier, later, rule):
+    """Share of so many mini-batches after so many others, all by one rule."""
+    return rule.factor(earlier, rule.weight(earlier), later, rule.weight(later))[0]
