@@ -607,9 +607,7 @@ def plain_input(attributes: Mapping[str, Any], X: Any) -> Input | None:
             return None
     elif not is_of_host(X) and _is_float_array(X):
         kind = OtherNamespace
-        if type(template) is not np.ndarray and namespace_of(template) != namespace_of(
-            X
-        ):
+        if not is_of_host(template) and namespace_of(template) != namespace_of(X):
             return None
     else:
         return None

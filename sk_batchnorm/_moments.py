@@ -12,9 +12,6 @@ from sk_batchnorm._kernels.numpy import SMALLEST, Floats
 
 Bounds = NDArray[np.int64]
 
-# The unit of weights that are near 1, or of none.
-ONE = 1.0
-
 
 @dataclass(eq=False, slots=True)
 class Moments:
@@ -45,7 +42,7 @@ class Moments:
     shift: Floats
     residual: Floats
     squares: Floats
-    unit: float | Floats = ONE
+    unit: float | Floats = 1.0
 
 
 def concatenate(parts: list[Moments]) -> Moments:
@@ -113,11 +110,11 @@ def scale_weights_down(
     2 change no digit. The weights themselves, of all rows, if all units are 1.
     """
     if sample_weight is None:
-        return None, ONE
+        return None, 1.0
     rows = sample_weight[bounds[0] : bounds[-1]]
     _, exponent = np.frexp(np.maximum.reduceat(rows, bounds[:-1] - bounds[0]))
     if ((exponent > -64) & (exponent <= 1)).all():
-        return sample_weight, ONE
+        return sample_weight, 1.0
     unit = np.ldexp(1.0, exponent - 1)
     return rows / np.repeat(unit, np.diff(bounds)), unit[:, None]
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_batchnorm._kernels.numpy import LARGEST, SMALLEST, Floats
-from sk_batchnorm._moments import ONE, Moments
+from sk_batchnorm._moments import Moments
 from sk_batchnorm._normalize import scale_of
 from sk_batchnorm._rule import Count, Rule, Weight
 
@@ -105,7 +105,7 @@ class RunningStats:
 
         Raises ValueError if a mini-batch has too few samples, missing values included.
         """
-        if batches.count.size == 1 and batches.unit is ONE:
+        if batches.count.size == 1 and type(batches.unit) is float:
             # One mini-batch, as in each step of partial_fit, and nothing missing.
             n = batches.count.item()
             if n > rule.least:

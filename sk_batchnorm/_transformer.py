@@ -935,11 +935,12 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         ----------
         state : mapping of str to array-like
             Exactly the keys that :meth:`state_dict` has for this `affine`, `bias` and
-            `track_running_stats`; without "num_batches_tracked", as PyTorch wrote it
-            before version 0.4.1, the count is 0. The values may be anything that NumPy
-            can convert, and PyTorch's tensors on the CPU, of any dtype, with a gradient
-            or without; they are copied to float64. A mean and a variance may both be
-            NaN where the count is 0: that feature was never observed.
+            `track_running_stats`. Without "num_batches_tracked", as PyTorch wrote it
+            before version 0.4.1, the count is 0; without "total_weight", all
+            mini-batches were learned by today's `momentum`. The values may be anything
+            that NumPy can convert, and PyTorch's tensors on the CPU, of any dtype, with
+            a gradient or without; they are copied to float64. A mean and a variance may
+            both be NaN where the count is 0: that feature was never observed.
 
         feature_names : array-like of str of shape (n_features,), default=None
             `feature_names_in_`, which a state dict does not hold. With None, names that
@@ -977,7 +978,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         stats_keys = ["running_mean", "running_var"] * self.track_running_stats
         keys = affine_keys + stats_keys
         optional = ["num_batches_tracked", "total_weight"] * self.track_running_stats
-        check_keys(state, keys, optional=optional[: 1 + self.bias_correction])
+        check_keys(state, keys, optional=optional)
 
         n_features = getattr(self, "n_features_in_", self.num_features)
         if n_features is None:

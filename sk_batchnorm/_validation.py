@@ -311,8 +311,8 @@ def as_real(
     if shape is not None and values.shape != shape:
         expected = expected or f", expected {shape}"
         raise ValueError(f"{name} has shape {values.shape}{expected}.")
-    if values.dtype == object:
-        with suppress(TypeError, ValueError):  # numbers that NumPy has no dtype for
+    if values.dtype == object and all(isinstance(each, Real) for each in values.flat):
+        with suppress(OverflowError):  # numbers that NumPy has no dtype for
             values = values.astype(np.float64)
     if values.dtype.kind not in "biuf":
         hint = _WHY_NOT_REAL.get(values.dtype.kind, "")
