@@ -616,7 +616,7 @@ def plain_input(attributes: Mapping[str, Any], X: Any) -> Input | None:
         X.ndim == 2
         and X.shape[1] == width
         and X.shape[0] > 0
-        and attributes["num_features"] in (None, width)
+        and attributes.get("num_features", 0) in (None, width)
         and "feature_names_in_" not in attributes
     )
     return kind(X) if is_plain else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,9 +123,11 @@ def scale_weights_up(moments: Moments, unit: float | Floats) -> Moments:
     """Moments of rows whose weights are so many times as large."""
     if isinstance(unit, float):
         return moments
-    return replace(
-        moments,
-        n_samples=moments.n_samples * unit,
-        count=moments.count * unit,
-        unit=unit,
+    return Moments(
+        moments.n_samples * unit,
+        moments.count * unit,
+        moments.shift,
+        moments.residual,
+        moments.squares,
+        unit,
     )

@@ -21,6 +21,9 @@ Weight = float | Floats
 # Weights such as ten times 0.1 sum to their total only within rounding.
 WEIGHT_ROUNDING = 1e-9
 
+# Relative rounding of a weight over steps of a momentum of 1e-4 or more.
+_WEIGHT_CARRIED = 1e-12
+
 
 class Variance(NamedTuple):
     """What the running variance averages.
@@ -84,6 +87,14 @@ class Rule:
             return n_batches * float(momentum)
         return -expm1(n_batches * log1p(-momentum))
 
+    def has_usual(self, n_batches: Count, weight: Weight) -> Any:
+        """Whether so many mini-batches weigh what they do by this momentum alone.
+
+        But for the rounding of a weight that was carried from step to step.
+        """
+        usual = self.weight(n_batches)
+        return abs(weight - usual) <= _WEIGHT_CARRIED * usual
+
     def shares(self, newer: NDArray[np.int64]) -> Floats:
         """Relative weight of a mini-batch after which so many newer ones have come."""
         if self.momentum is None:
@@ -113,8 +124,7 @@ class Rule:
         if not self.bias_correction:
             return new_weight, both  # of 1, with the start's
         # In closed form where the momentum has not changed, lest rounding adds up.
-        is_usual = old_weight == self.weight(old)
-        is_usual &= new_weight == self.weight(new)
+        is_usual = self.has_usual(old, old_weight) & self.has_usual(new, new_weight)
         if isinstance(is_usual, np.ndarray):
             both = np.where(is_usual, self.weight(old + new), both)
         elif is_usual:

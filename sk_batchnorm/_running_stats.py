@@ -106,23 +106,27 @@ class RunningStats:
         Raises ValueError if a mini-batch has too few samples, missing values included.
         """
         if batches.count.size == 1 and type(batches.unit) is float:
-            # One mini-batch, as in each step of partial_fit, and nothing missing.
+            # As in most steps of partial_fit: one mini-batch, and nothing missing.
             n = batches.count.item()
             if n > rule.least:
                 mean = batches.shift[0] + batches.residual[0]
-                # fmin takes the number where the other is NaN, as infinity less itself
-                # is.
                 var = np.fmin(batches.squares[0] / (n - rule.ddof), LARGEST)
                 return cls(mean, var, 1, rule.batch_weight)
         too_few = batches.n_samples <= rule.least
         if too_few.any():
             raise ValueError(_too_few(float(batches.n_samples[too_few][0]), rule))
         enough = batches.count > rule.least
-        # Values beyond 1e154 have a variance beyond float64. Infinity would stay in a
-        # running average for ever; the largest double fades as any other value.
-        divisor = (batches.count - rule.ddof) / batches.unit
-        var = np.fmin(batches.squares / divisor, LARGEST)
+        all_enough = enough.all()
         means = batches.shift + batches.residual
+        # Values beyond 1e154 have a variance beyond float64. Infinity would stay in a
+        # running average for ever; the largest double fades as any other value. fmin
+        # takes it where the other is NaN, as infinity less itself is.
+        divisor = batches.count - rule.ddof if rule.ddof else batches.count
+        if type(batches.unit) is not float:
+            divisor = divisor / batches.unit
+        var = np.fmin(batches.squares / divisor, LARGEST)
+        if all_enough and len(means) == 1:
+            return cls(means[0], var[0], 1, rule.batch_weight)
 
         num_batches = enough.sum(axis=0)
         newer = enough[::-1].cumsum(axis=0)[::-1] - enough
@@ -134,7 +138,7 @@ class RunningStats:
         # From the newest mean, so that a constant stays what it is.
         mean = means[newest, np.arange(len(newest))]
         deviations = means - mean
-        if not enough.all():
+        if not all_enough:
             var, deviations = (np.where(enough, a, 0.0) for a in (var, deviations))
         residual = (share * deviations).sum(axis=0)
         mean, var = mean + residual, (share * var).sum(axis=0)

@@ -33,7 +33,7 @@ from sk_batchnorm._draft import commit, draft_of
 from sk_batchnorm._inputs import Input, cut, plain_input
 from sk_batchnorm._kernels.numpy import AffineMap, Floats, ignore_float_errors
 from sk_batchnorm._moments import Bounds
-from sk_batchnorm._rule import VARIANCES, Count, Rule, rule_of
+from sk_batchnorm._rule import VARIANCES, Count, rule_of
 from sk_batchnorm._running_stats import RunningStats
 from sk_batchnorm._validation import (
     FADED,
@@ -48,6 +48,7 @@ from sk_batchnorm._validation import (
     check_sample_weight,
     check_stats,
     check_vector,
+    has_usual_weight,
     names_in_words,
     naming_features,
     starting_vector,
@@ -410,7 +411,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         check_parameters(self)
         context = callback_context(self, max_subtasks=None)
         draft = draft_of(self)
-        data, weight = draft._checked(X, sample_weight, "fit", reset=True)
+        data, weight = check_input(draft, X, "fit", reset=True), None
+        if sample_weight is not None:
+            weight = check_sample_weight(sample_weight, data.array.shape[0])
         draft._start()
         if self.batch_size is not None:
             data = data.by_rows()
@@ -421,7 +424,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         metadata = {"sample_weight": weight}
         task = {"estimator": self, "X": data.array, "y": y, "metadata": metadata}
         context.call_on_fit_task_begin(**task)
-        rule = rule_of(self.momentum, self.variance, True)
+        rule = rule_of(draft.momentum, draft.variance, True)
         stats = RunningStats.start(draft.n_features_in_)
         for bounds in cuts():
             subtask = _mini_batch_task(self, data, bounds, weight)
@@ -479,21 +482,23 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             If a parameter is out of range.
         """
         check_parameters(self)
-        is_first = "_running_stats" not in vars(self)
-        data, weight = plain_input(vars(self), X), None
-        # A step that changes nothing but the running statistics needs no draft.
-        is_usual = data is not None and CALLBACKS not in vars(self)
-        draft = self
-        if not is_usual:
+        has_callbacks = CALLBACKS in vars(self)
+        if has_callbacks:
             context = callback_context(self, task_name="partial_fit")
             metadata = {"sample_weight": sample_weight}
             task = {"estimator": self, "X": X, "y": y, "metadata": metadata}
             context.call_on_fit_task_begin(**task)
-            draft = draft_of(self)
-        if data is None or sample_weight is not None:
-            data, weight = draft._checked(
-                X, sample_weight, "partial_fit", reset=is_first
-            )
+            check_parameters(self)  # which a callback may have set
+        data = plain_input(vars(self), X)
+        is_first = data is None and not self.__sklearn_is_fitted__()
+        # A later step changes nothing but the running statistics.
+        is_draft = is_first or has_callbacks or not self._knows_names
+        draft = draft_of(self) if is_draft else self
+        if data is None:
+            data = check_input(draft, X, "partial_fit", reset=is_first)
+        weight = None
+        if sample_weight is not None:
+            weight = check_sample_weight(sample_weight, data.array.shape[0])
         if is_first:
             draft._start()
         stats = draft._running_stats
@@ -510,12 +515,11 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             warn_of_unobserved(draft, stats)
             warn_of_small(draft, RunningStats.of(batch, MINI_BATCH))
         draft._running_stats = stats
-        if is_usual:
-            return self
-        context.call_on_fit_task_end(
-            **task, reconstruction_attributes=lambda: vars(draft)
-        )
-        return commit(self, draft)
+        if has_callbacks:
+            context.call_on_fit_task_end(
+                **task, reconstruction_attributes=lambda: vars(draft)
+            )
+        return commit(self, draft) if is_draft else self
 
     @ignore_float_errors
     def forward(self, X: Any) -> NDArray[np.floating]:
@@ -572,7 +576,9 @@ n_timepoints)
         check_parameters(self)
         draft = draft_of(self)
         is_first = not self.__sklearn_is_fitted__()
-        data = check_input(draft, X, "forward", reset=is_first, accept_sparse=False)
+        data = plain_input(vars(self), X) or check_input(
+            draft, X, "forward", reset=is_first, accept_sparse=False
+        )
         if not data.is_numpy:
             raise TypeError(
                 "forward takes NumPy arrays, and partial_fit and transform arrays of "
@@ -904,8 +910,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         >>> resumed.load_state_dict(checkpoint).running_mean_
         array([0.5])
         """
-        check_is_fitted(self)
         attributes = vars(self)  # of one moment
+        if "_running_stats" not in attributes:
+            check_is_fitted(self)
         state: dict[str, NDArray[Any]] = {}
         for key in ("weight", "bias"):
             if (values := attributes[f"{key}_"]) is not None:
@@ -917,8 +924,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 "running_var": stats.var.copy(),
                 "num_batches_tracked": np.array(stats.num_batches, dtype=np.int64),
             }
-            usual = self._rule.weight(stats.num_batches)
-            if self.bias_correction and np.any(stats.weight != usual):
+            if self.bias_correction and not has_usual_weight(stats, self.momentum):
                 state["total_weight"] = np.array(stats.weight)
         return state
 
@@ -974,10 +980,10 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         array(['volts'], dtype=object)
         """
         check_parameters(self)
-        affine_keys = ["weight"] * self.affine + ["bias"] * (self.affine and self.bias)
-        stats_keys = ["running_mean", "running_var"] * self.track_running_stats
+        affine_keys = ["weight", "bias"][: bool(self.affine) * (1 + bool(self.bias))]
+        stats_keys = ["running_mean", "running_var"] * bool(self.track_running_stats)
         keys = affine_keys + stats_keys
-        optional = ["num_batches_tracked", "total_weight"] * self.track_running_stats
+        optional = ["num_batches_tracked", "total_weight"] if stats_keys else []
         check_keys(state, keys, optional=optional)
 
         n_features = getattr(self, "n_features_in_", self.num_features)
@@ -1003,7 +1009,9 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             setattr(draft, f"{key}_", self._placed(values))
         draft._running_stats = None
         if self.track_running_stats:
-            draft._running_stats = check_stats(state, n_features, self._rule, copy=True)
+            draft._running_stats = check_stats(
+                state, n_features, self.momentum, copy=True
+            )
         return commit(self, draft)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -1023,8 +1031,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         loaded = dict(state)
         if "_running_stats" in loaded:  # it had learned
-            rule = Rule(loaded.get("momentum", 0.1))
-            loaded["_running_stats"] = check_loaded(loaded, rule)
+            loaded["_running_stats"] = check_loaded(loaded)
         if isinstance(place := loaded.get("_template"), tuple):
             template = loaded["_template"] = empty_array_at(*place)
             for name in _LEARNED_ARRAYS & loaded.keys():
@@ -1073,19 +1080,6 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         if not self.track_running_stats:
             return None
         return RunningStats.start(self.n_features_in_)
-
-    @property
-    def _rule(self) -> Rule:
-        return rule_of(self.momentum, self.variance, self.bias_correction)
-
-    def _checked(
-        self, X: Any, sample_weight: ArrayLike | None, method: str, *, reset: bool
-    ) -> tuple[Input, Floats | None]:
-        data = None if reset else plain_input(vars(self), X)
-        data = data or check_input(self, X, method, reset=reset)
-        if sample_weight is None:
-            return data, None
-        return data, check_sample_weight(sample_weight, data.array.shape[0])
 
     def _batch_statistics(self, data: Input) -> RunningStats:
         """Statistics of X itself, where nothing is tracked."""

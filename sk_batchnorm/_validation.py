@@ -223,6 +223,7 @@ def as_numbers(X: Any, *, keep_sparse: bool) -> Any:
 
 
 def _numbers_of_frame(pandas: Any, X: Any, *, keep_sparse: bool) -> Any:
+    """A pandas DataFrame whose columns hold numbers and NaN, with the zeros meant."""
     is_sparse = [isinstance(dtype, pandas.SparseDtype) for dtype in X.dtypes]
     if is_sparse and all(is_sparse):
         # scikit-learn would take what is not stored for 0, whatever fills it.
@@ -275,7 +276,7 @@ def check_vector(
     instead: str = _NOTHING_MISSING,
     expected: str = "",
 ) -> Floats:
-    """Finite real numbers of a shape, in float64.
+    """Real numbers of a shape in float64, finite or with `allow_nan` not infinite.
 
     `instead` says what to do instead of passing a masked array, and `expected` which
     shape was expected.
@@ -297,13 +298,14 @@ def as_real(
     shape: tuple[int, ...] | None = None,
     expected: str = "",
 ) -> NDArray[Any]:
-    refuse_mask(name, values, instead)
-    if hasattr(values, "toarray"):
-        raise TypeError(
-            f"Sparse data was passed for {name}, but dense data is required: pass "
-            "its toarray()."
-        )
+    """Real numbers as an array, of a shape if one is given; else ValueError."""
     if type(values) is not np.ndarray:
+        refuse_mask(name, values, instead)
+        if hasattr(values, "toarray"):
+            raise TypeError(
+                f"Sparse data was passed for {name}, but dense data is required: pass "
+                "its toarray()."
+            )
         try:
             values = np.asarray(to_numpy(values))
         except (OverflowError, RuntimeError, TypeError, ValueError) as error:
@@ -311,8 +313,11 @@ def as_real(
     if shape is not None and values.shape != shape:
         expected = expected or f", expected {shape}"
         raise ValueError(f"{name} has shape {values.shape}{expected}.")
-    if values.dtype == object and all(isinstance(each, Real) for each in values.flat):
-        with suppress(OverflowError):  # numbers that NumPy has no dtype for
+    if values.dtype == object and not any(
+        each is None or isinstance(each, str | bytes) for each in values.flat
+    ):
+        # Numbers that NumPy has no dtype for.
+        with suppress(OverflowError, TypeError, ValueError):
             values = values.astype(np.float64)
     if values.dtype.kind not in "biuf":
         hint = _WHY_NOT_REAL.get(values.dtype.kind, "")
@@ -408,7 +413,7 @@ def state_of(bn: Any) -> State:
         check_parameters(bn)
     if "_running_stats" not in attributes:
         check_is_fitted(bn)
-    shape = (attributes["n_features_in_"],)
+    shape = (bn.n_features_in_,)
     affine = []
     for name in ("weight_", "bias_"):
         values = attributes[name]
@@ -439,12 +444,21 @@ def check_keys(
         )
 
 
+def has_usual_weight(stats: RunningStats, momentum: Any) -> bool:
+    """Whether the number of mini-batches tells the weight."""
+    try:
+        is_usual = Rule(momentum).has_usual(stats.num_batches, stats.weight)
+    except (TypeError, ValueError):  # of a momentum that is none
+        return False
+    return bool(np.all(is_usual))
+
+
 def check_stats(
-    state: Mapping[str, Any], n_features: int, rule: Rule, *, copy: bool
+    state: Mapping[str, Any], n_features: int, momentum: Any, *, copy: bool
 ) -> RunningStats:
     """Running statistics of a state dict; without a copy, its arrays become read-only.
 
-    Without a total weight, that of as many mini-batches as there were by the rule.
+    Without a total weight, that of as many mini-batches by the momentum.
     """
     shape = (n_features,)
     mean, var = (
@@ -464,14 +478,17 @@ def check_stats(
                 "of a feature that was never observed."
             )
     start_weight = _check_share("start_weight", state.get("start_weight", 0.0), shape)
+    weight: Weight = 1.0
     if "total_weight" in state:
         weight = _check_share("total_weight", state["total_weight"], shape)
     else:
-        weight = rule.weight(count)
+        with suppress(TypeError, ValueError):  # of a momentum that is none
+            weight = Rule(momentum).weight(count)
     return RunningStats(mean, var, count, weight, start_weight)
 
 
 def _check_count(value: Any, n_features: int) -> Count:
+    """A number of mini-batches, or an array where the features differ."""
     count = as_real("num_batches_tracked", value)
     if (
         count.shape not in ((), (n_features,))
@@ -483,11 +500,11 @@ def _check_count(value: Any, n_features: int) -> Count:
             "num_batches_tracked must be an integer, 0 or more, or one for each of "
             f"{n_features} features; got {value!r}."
         )
-    # An array only where the features differ.
     return int(count.min()) if np.ptp(count) == 0 else count.astype(np.int64)
 
 
 def _check_share(key: str, value: Any, shape: tuple[int]) -> Weight:
+    """A weight from 0 to 1, or one for each feature."""
     share = as_real(key, value).astype(np.float64)
     is_share = (share >= 0) & (share <= 1)
     if share.shape not in ((), shape) or not is_share.all():
@@ -508,7 +525,7 @@ _PICKLED = (
 )
 
 
-def check_loaded(attributes: Mapping[str, Any], rule: Rule) -> RunningStats | None:
+def check_loaded(attributes: Mapping[str, Any]) -> RunningStats | None:
     """Statistics of a file, from which nothing comes that a state dict can't hold."""
     needed = ("n_features_in_", "weight_", "bias_")
     missing = [name for name in needed if name not in attributes]
@@ -530,7 +547,7 @@ def check_loaded(attributes: Mapping[str, Any], rule: Rule) -> RunningStats | No
     if len(stats) < 3:
         raise ValueError("The state does not fit this transformer: _running_stats.")
     state = dict(zip(_PICKLED, stats, strict=False))
-    return check_stats(state, n_features, rule, copy=False)
+    return check_stats(state, n_features, attributes.get("momentum"), copy=False)
 
 
 def to_pickle(stats: RunningStats) -> tuple[Any, ...]:
@@ -610,6 +627,7 @@ FADED = 0.1
 
 
 def _warn_once(bn: Any, trap: str, message: str) -> None:
+    """Warn of a trap that the transformer has not warned of yet."""
     if trap not in bn._warned:
         warn_user(message)
         bn._warned += (trap,)

@@ -278,7 +278,7 @@ chunktype=numpy.ndarray>
         else:
             draft = draft_of(self)
             draft._check_example(X, sample_weight, reset=False)
-        rule = self._rule
+        rule = rule_of(self.momentum, self.variance, self.bias_correction)
         batch = draft._joined(X, sample_weight, None, rule).only_batch
         stats = draft._running_stats
         try:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, TypeVar, overload
 import numpy as np
 
 from sk_batchnorm._compat import check_parameters
+from sk_batchnorm._kernels.numpy import ignore_float_errors
 from sk_batchnorm._normalize import is_zero
 from sk_batchnorm._rule import rule_of
 from sk_batchnorm._transformer import BatchNorm1dTransformer
@@ -107,6 +108,7 @@ def to_torch(
 ) -> torch.nn.BatchNorm1d: ...
 @overload
 def to_torch(transformer: BatchNorm1dTransformer, *, into: LayerT) -> LayerT: ...
+@ignore_float_errors
 def to_torch(
     transformer: BatchNorm1dTransformer,
     *,

@@ -126,6 +126,25 @@ def test_partial_fit_is_one_task():
 
 
 @needs_callbacks
+@pytest.mark.parametrize("hook", ["setup", "on_fit_task_begin"])
+def test_a_callback_may_resume_a_stream(hook):
+    checkpoint = BatchNorm1dTransformer().fit(X).state_dict()
+
+    class Resuming(Diary):
+        pass
+
+    def resume(self, estimator, context, **kwargs):
+        estimator.load_state_dict(checkpoint)
+
+    setattr(Resuming, hook, resume)
+    Resuming.on_fit_task_end = lambda self, estimator, context: None
+    bn = BatchNorm1dTransformer().set_callbacks(Resuming()).partial_fit(X)
+    resumed = BatchNorm1dTransformer().load_state_dict(checkpoint).partial_fit(X)
+    assert_array_equal(bn.running_mean_, resumed.running_mean_)
+    assert bn.num_batches_tracked_ == resumed.num_batches_tracked_
+
+
+@needs_callbacks
 def test_partial_fit_comes_between_forward_and_backward():
     bn, plain = BatchNorm1dTransformer(), BatchNorm1dTransformer()
     bn.set_callbacks(Diary())

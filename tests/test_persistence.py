@@ -410,6 +410,23 @@ def test_loading_is_one_assignment():
     assert description(bn) == description(other)
 
 
+@pytest.mark.parametrize("bias_correction", [True, False])
+@pytest.mark.parametrize(
+    "changes", [{"momentum": 2}, {"momentum": [0.1]}, {"variance": "none"}]
+)
+def test_what_was_learned_outlives_a_bad_parameter(bias_correction, changes):
+    bn = BatchNorm1dTransformer(bias_correction=bias_correction)
+    bn.partial_fit(X).partial_fit(X)
+    before = bn.state_dict()
+    bn.set_params(**changes)
+    for other in (copy.deepcopy(bn), pickle.loads(pickle.dumps(bn))):
+        assert_array_equal(other.state_dict()["running_mean"], before["running_mean"])
+    state = bn.__getstate__()
+    old = state | {"_running_stats": state["_running_stats"][:4]}
+    bn.__setstate__(old)  # as a version wrote it that knew no weight
+    assert_array_equal(bn.running_var_, before["running_var"])
+
+
 # Golden pickles, each written by a version when it was released
 
 

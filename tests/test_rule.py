@@ -214,3 +214,15 @@ def test_an_unchanged_momentum_stays_in_closed_form(in_mid_stream, t, momentum):
     # The logarithm, a product, the exponential and the quotient round once each.
     assert share == pytest.approx(float(exact), rel=1e-15, abs=0)
     assert bn.running_mean_[0] == pytest.approx(float(exact), rel=1e-15, abs=0)
+
+
+@given(
+    momentum=st.floats(1e-3, 1),
+    corrected=st.lists(st.booleans(), min_size=1, max_size=20),
+)
+def test_bias_correction_may_come_and_go(momentum, corrected):
+    """The momentum has not changed, so that the count tells the weight."""
+    bn = BatchNorm1dTransformer(momentum=momentum)
+    for bias_correction in [*corrected, True]:
+        bn.set_params(bias_correction=bias_correction).partial_fit([[1.0], [3.0]])
+    assert "total_weight" not in bn.state_dict()

@@ -1035,6 +1035,44 @@ def test_readers_see_the_state_before_or_after_a_step_never_a_mixture():
     assert seen <= allowed
 
 
+@pytest.mark.parametrize("data", [FRAME, X.tolist(), X[:, :, None]])
+def test_a_later_step_touches_nothing_but_the_running_statistics(data):
+    """What is set meanwhile, in another thread or by X itself, stays."""
+
+    class Setting:
+        shape = np.shape(data)
+
+        def __array__(self, *args, **kwargs):
+            bn.eps = 0.5
+            return np.asarray(data)
+
+    bn = BatchNorm1dTransformer().fit(data)
+    attributes = vars(bn)
+    if not isinstance(data, pd.DataFrame):
+        bn.partial_fit(Setting())
+        assert bn.eps == 0.5
+    bn.partial_fit(data)
+    assert vars(bn) is attributes
+
+
+def test_parameters_of_a_subclass_may_be_properties_or_class_attributes():
+    class Fixed(BatchNorm1dTransformer):
+        num_features = None
+        eps, momentum, affine, bias = 1e-5, 0.1, True, True
+
+        def __init__(self, variance="within"):
+            self.variance = variance
+
+        track_running_stats, bias_correction, with_mean = True, False, True
+        weight_init, bias_init, batch_size, n_jobs, copy = None, None, 256, None, True
+
+    bn, plain = Fixed(), BatchNorm1dTransformer()
+    for _ in range(2):
+        assert_array_equal(
+            bn.partial_fit(X).transform(X), plain.partial_fit(X).transform(X)
+        )
+
+
 # The short way through validation
 
 
