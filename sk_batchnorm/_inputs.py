@@ -147,8 +147,8 @@ class Input(ABC):
 
         Centring first keeps the digits of a column whose mean is large against its
         standard deviation, where ``X * scale + (offset - centre * scale)`` would cancel
-        them. With ``copy=False``, the result is written into X if
-        its dtype and its memory allow that.
+        them. With ``copy=False``, the result is written into X if its dtype and its
+        memory allow that.
 
         Raises InfiniteValueError if X contains infinity. X is then as it was.
         """
@@ -163,7 +163,29 @@ class Input(ABC):
             yield index[0].start, rows, features
 
 
-class Dense(Input):
+class NumPyInput(Input):
+    """A NumPy array."""
+
+    __slots__ = ()
+
+    def normalized(
+        self, by: AffineMap, *, copy: bool, n_jobs: int | None = None
+    ) -> NDArray[np.floating]:
+        """See :meth:`Input.normalized`."""
+        X = self.array
+        if copy and X.size < min(_WORTH_A_LOOK, dispatch.LEAST_COMPILED):
+            out = np.empty_like(X, dtype=output_dtype(X.dtype), subok=False)
+            kernels.centre_and_scale(X, by, out)
+            return out
+        is_large = X.size > _WORTH_A_LOOK
+        if is_large and by.offset is not None and not by.offset.any():
+            by = by._replace(offset=None)
+        out = _output(X, copy=copy)
+        dispatch.centre_and_scale(X, by, out, n_jobs)
+        return out
+
+
+class Dense(NumPyInput):
     """A NumPy array of shape (n_samples, n_features)."""
 
     __slots__ = ()
@@ -198,24 +220,8 @@ class Dense(Input):
             for i in range(0, len(bounds) - 1, n_together)
         )
 
-    def normalized(
-        self, by: AffineMap, *, copy: bool, n_jobs: int | None = None
-    ) -> NDArray[np.floating]:
-        """See :meth:`Input.normalized`."""
-        X = self.array
-        if copy and X.size < min(_WORTH_A_LOOK, dispatch.LEAST_COMPILED):
-            out = np.empty_like(X, dtype=output_dtype(X.dtype), subok=False)
-            kernels.centre_and_scale(X, by, out)
-            return out
-        is_large = X.size > _WORTH_A_LOOK
-        if is_large and by.offset is not None and not by.offset.any():
-            by = by._replace(offset=None)
-        out = _output(X, copy=copy)
-        dispatch.centre_and_scale(X, by, out, n_jobs)
-        return out
 
-
-class Series(Dense):
+class Series(NumPyInput):
     """A NumPy array of shape (n_samples, n_channels, n_timepoints)."""
 
     __slots__ = ()
@@ -229,11 +235,6 @@ class Series(Dense):
         """Number of values of each channel: every time point is a row."""
         return int(self.array.shape[0] * self.array.shape[2])
 
-    def _moments(
-        self, bounds: Bounds, weight: Floats | None, n_jobs: int | None
-    ) -> Moments:
-        return Input._moments(self, bounds, weight, n_jobs)
-
     def _moments_of_one(
         self, start: int, stop: int, weight: Floats | None, n_jobs: int | None
     ) -> Moments:
@@ -243,6 +244,7 @@ class Series(Dense):
     def _parts(
         self, X: NDArray[Any], sample_weight: Floats | None
     ) -> Iterator[Moments]:
+        """Moments of blocks, of which every time point is a row."""
         for index in blocks(X.shape):
             block = X[index].transpose(0, 2, 1)
             weight = None
