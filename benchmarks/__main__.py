@@ -1,4 +1,4 @@
-"""Speed compared with that of the peers: StandardScaler, PyTorch and River.
+"""Speed compared with that of the peers: StandardScaler, PyTorch, River and pandas.
 
     python -m benchmarks
     python -m benchmarks --quick
@@ -26,7 +26,10 @@ from pathlib import Path
 
 from benchmarks.speed import CASES, Row, measure
 
-PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "river", "numba", "sk-batchnorm")
+PACKAGES = (
+    *("numpy", "scipy", "scikit-learn", "torch", "river", "pandas", "numba"),
+    "sk-batchnorm",
+)
 
 
 def machine() -> str:

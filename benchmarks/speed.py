@@ -169,6 +169,55 @@ def _weighted() -> Any:
     return learn(numbers((200_000, 64)), 1 / 8, weight=weight)
 
 
+def pandas_ewm(X: Any, halflife: float) -> Call | None:
+    """Exponentially weighted mean and variance at the last row; None if absent."""
+    with suppress(ImportError):
+        import pandas as pd
+
+        frame = pd.DataFrame(X)
+
+        def both() -> Any:
+            window = frame.ewm(halflife=halflife)
+            return window.mean().iloc[-1], window.var(bias=True).iloc[-1]
+
+        return both
+    return None
+
+
+def river_rows(X: Any, halflife: float) -> Call | None:
+    """Learn row by row, as River does; None if absent."""
+    with suppress(ImportError):
+        from river.preprocessing import AdaptiveStandardScaler
+
+        scaler = AdaptiveStandardScaler(fading_factor=1 - 2 ** (-1 / halflife))
+        rows = [{str(i): float(x) for i, x in enumerate(row)} for row in X]
+
+        def learn_rows() -> None:
+            for row in rows:
+                scaler.learn_one(row)
+
+        return learn_rows
+    return None
+
+
+@case("partial_fit, 200 000 × 64 with halflife, n_jobs=-1")
+def _halflife() -> Any:
+    X = numbers((200_000, 64))
+    weight = np.random.default_rng(1).uniform(0.5, 2.0, 200_000)
+    bn = BatchNorm1dTransformer(halflife=10_000, n_jobs=-1)
+    weighted = BatchNorm1dTransformer(variance="total", n_jobs=-1)
+    peers: dict[str, tuple[Call, float | None]] = {
+        "ours, sample_weight": (
+            lambda: weighted.partial_fit(X, sample_weight=weight),
+            1.3,
+        )
+    }
+    window = pandas_ewm(X, 10_000)
+    if window:
+        peers["pandas, ewm"] = (window, None)
+    return lambda: bn.partial_fit(X), peers
+
+
 @case("fit, 200 000 × 64, batch_size=256, n_jobs=-1")
 def _fit() -> Any:
     X = numbers((200_000, 64))
@@ -231,6 +280,24 @@ def _small_learn() -> Any:
         peers["PyTorch, forward"] = (lambda: layer(tensor), 1.3)
     return ours, peers
 
+
+for _rows, _goal in ((1, None), (32, 1.3)):
+
+    def _small_halflife(n_rows: int = _rows, goal: float | None = _goal) -> Any:
+        X = numbers((n_rows, 20))
+        bn = BatchNorm1dTransformer(halflife=1000)
+        without = BatchNorm1dTransformer(variance="total")
+        peers: dict[str, tuple[Call, float | None]] = {
+            "ours, without": (lambda: without.partial_fit(X), goal)
+        }
+        rows, window = river_rows(X, 1000), pandas_ewm(X, 1000)
+        if rows:
+            peers["River, row by row"] = (rows, None)
+        if window:
+            peers["pandas, ewm"] = (window, None)
+        return lambda: bn.partial_fit(X), peers
+
+    CASES[f"partial_fit, {_rows} × 20 with halflife"] = _small_halflife
 
 for _rows in (1, 32):
 

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from copy import copy as shallow_copy
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby, pairwise
 from math import prod
 from typing import Any, ClassVar, Self
@@ -46,12 +47,22 @@ from sk_batchnorm._moments import (
     scale_weights_up,
 )
 from sk_batchnorm._normalize import output_dtype
+from sk_batchnorm._rule import Clock, Rule, span_of
 
 # The moments of several mini-batches at once take no more than 2 MB.
 _STACK_VALUES = 65_536
 
 # In place of an array of another namespace that was learned from.
 _ON_HOST = np.empty(0)
+
+# Half-lives after which a weight is nothing in float64.
+_FADED_AWAY = 1100
+
+# Rows whose weights are worth remembering.
+_FEW_ROWS = 4096
+
+# Relative difference between sums of weights that is more than rounding.
+_WEIGHTS_DIFFER = 1e-13
 
 # Values of which an offset of 0 is worth finding, and a choice of kernels.
 _WORTH_A_LOOK = 10_000
@@ -123,6 +134,81 @@ class Input(ABC):
             bounds = bounds - bounds[0]
         return scale_weights_up(data._moments(bounds, scaled, n_jobs), unit)
 
+    def faded_moments(
+        self,
+        rule: Rule,
+        weight: Floats | None = None,
+        times: Any = None,
+        n_jobs: int | None = None,
+    ) -> tuple[Moments, Clock]:
+        """Moments of all rows, which fade by their age, and the clock at their end.
+
+        In rows, the age of a value is the number of observed values of its feature that
+        come after it; in three dimensions every time point of every sample is a row.
+        Rows of weight 0 are not there.
+        """
+        bounds = np.array([0, self.array.shape[0]])
+        weight, unit = scale_weights_down(weight, bounds)
+        n_rows: Clock = int(self.array.shape[0])
+        there = None if weight is None else weight > 0
+        is_by_value = times is None and self._may_differ_in_age()
+        if not is_by_value:
+            if times is not None:
+                last = times[-1] if there is None else times[there][-1]
+                share = _product(rule.decay(span_of(last - times)), weight)
+            elif there is None:
+                fading = _fading_of_few if n_rows <= _FEW_ROWS else _fading
+                share = fading(n_rows, rule)
+            else:
+                age = np.cumsum(there[::-1], dtype=np.float64)[::-1] - there
+                share = _product(rule.decay(age), weight)
+                n_rows = int(np.count_nonzero(there))
+            moments = self._moments(bounds, share, n_jobs)
+            if times is not None:
+                return scale_weights_up(moments, unit), last
+            is_by_value = _has_missing(moments)
+        if is_by_value:
+            moments, n_rows = self._faded_by_value(rule, weight)
+        return scale_weights_up(moments, unit), n_rows
+
+    def _may_differ_in_age(self) -> bool:
+        """Whether the values of a sample are known to differ in age."""
+        return self.n_values > int(self.array.shape[0])
+
+    def _faded_by_value(
+        self, rule: Rule, weight: Floats | None
+    ) -> tuple[Moments, Clock]:
+        """As :meth:`faded_moments`, where the values of a row may differ in age."""
+        later: Clock = 0
+        parts: list[Moments] = []
+        for rows, row_weight in self._rows_from_the_end(weight):
+            refuse_infinity(rows if row_weight is None else rows[row_weight > 0])
+            observed = ~np.isnan(rows)
+            if row_weight is not None:
+                observed &= row_weight[:, None] > 0
+            n_rows: Any = observed.sum(axis=0)
+            if parts and np.min(later) >= _FADED_AWAY * (rule.halflife or 0):
+                pass  # too old to weigh anything
+            elif isinstance(later, int) and observed.all():
+                share = rule.decay(later + np.arange(len(rows) - 1, -1, -1.0))
+                share, n_rows = _product(share, row_weight), len(rows)
+                bounds = np.array([0, n_rows])
+                parts.append(Dense(rows)._moments(bounds, share, None))
+            else:
+                age = later + n_rows - np.cumsum(observed, axis=0)
+                share = rule.decay(age) * observed
+                if row_weight is not None:
+                    share *= row_weight[:, None]
+                parts.append(_moments_by_value(rows, share))
+            later = later + n_rows
+        return merge(reversed(parts)), _one_clock(later)
+
+    def _rows_from_the_end(
+        self, weight: Floats | None
+    ) -> Iterator[tuple[Floats, Floats | None]]:
+        """Blocks of rows in float64, the last ones first, and their weights."""
+        raise NotImplementedError
+
     def _moments(
         self, bounds: Bounds, weight: Floats | None, n_jobs: int | None
     ) -> Moments:
@@ -167,6 +253,19 @@ class NumPyInput(Input):
     """A NumPy array."""
 
     __slots__ = ()
+
+    def _rows_from_the_end(
+        self, weight: Floats | None
+    ) -> Iterator[tuple[Floats, Floats | None]]:
+        X = self.array
+        for index in reversed(list(_blocks_of_samples(X.shape))):
+            rows = X[index]
+            row_weight = None if weight is None else weight[index]
+            if X.ndim == 3:
+                if row_weight is not None:
+                    row_weight = np.repeat(row_weight, X.shape[2])
+                rows = rows.transpose(0, 2, 1).reshape(-1, X.shape[1])
+            yield rows.astype(np.float64), row_weight
 
     def normalized(
         self, by: AffineMap, *, copy: bool, n_jobs: int | None = None
@@ -325,6 +424,27 @@ class Sparse(Input):
             np.maximum(squares, 0.0)[None],
         )
 
+    def _faded_by_value(
+        self, rule: Rule, weight: Floats | None
+    ) -> tuple[Moments, Clock]:
+        """Features with missing values are made dense, some at a time."""
+        X = self.array.tocsc()
+        stored = np.repeat(np.arange(X.shape[1]), np.diff(X.indptr))
+        has_gaps = np.zeros(X.shape[1], dtype=bool)
+        has_gaps[stored[np.isnan(X.data)]] = True
+        full, clock = Sparse(X[:, ~has_gaps]).faded_moments(rule, weight)
+        n_rows = np.full(X.shape[1], clock)
+        parts = np.zeros((4, 1, X.shape[1]))
+        whole = Moments(full.n_samples, parts[0], parts[1], parts[2], parts[3])
+        for name in ("count", "shift", "residual", "squares"):
+            getattr(whole, name)[:, ~has_gaps] = getattr(full, name)
+        for feature in np.flatnonzero(has_gaps):
+            column = Dense(X[:, [feature]].toarray())
+            part, n_rows[feature] = column._faded_by_value(rule, weight)
+            for name in ("count", "shift", "residual", "squares"):
+                getattr(whole, name)[:, feature] = getattr(part, name)[:, 0]
+        return whole, _one_clock(n_rows)
+
     def normalized(
         self, by: AffineMap, *, copy: bool, n_jobs: int | None = None
     ) -> Any:
@@ -367,6 +487,62 @@ def _without_duplicates(X: Any) -> Any:
     return X
 
 
+def _one_clock(n_rows: Any) -> Clock:
+    """One number of rows where the features agree."""
+    n_rows = np.atleast_1d(n_rows)
+    return int(n_rows[0]) if (n_rows == n_rows[0]).all() else n_rows
+
+
+def _fading(n_rows: int, rule: Rule) -> Floats:
+    """Weights of so many rows, the last of which weighs 1."""
+    share: Floats = rule.decay(np.arange(n_rows - 1, -1, -1.0))
+    share.flags.writeable = False
+    return share
+
+
+# As a stream repeats them.
+_fading_of_few = lru_cache(maxsize=16)(_fading)
+
+
+def _has_missing(moments: Moments) -> bool:
+    """Whether the weights of the observed values are not those of all."""
+    if moments.count.size == 1:
+        share = moments.count.item() / moments.n_samples.item()
+        return bool(abs(share - 1) > _WEIGHTS_DIFFER)
+    return bool((abs(moments.count / moments.n_samples - 1) > _WEIGHTS_DIFFER).any())
+
+
+def _product(share: Floats, weight: Floats | None) -> Floats:
+    return share if weight is None else share * weight
+
+
+def _blocks_of_samples(shape: tuple[int, ...]) -> Iterator[slice]:
+    n_rows = max(1, kernels.BLOCK_VALUES // prod(shape[1:]))
+    for start in range(0, shape[0], n_rows):
+        yield slice(start, start + n_rows)
+
+
+def _moments_by_value(rows: Floats, weight: Floats) -> Moments:
+    """Moments of rows whose values have weights of their own, 0 where missing."""
+    count = weight.sum(axis=0)
+    divisor = np.maximum(count, SMALLEST)
+    there = weight > 0
+    values = np.where(there, rows, 0.0)
+    shift = (weight * values).sum(axis=0) / divisor
+    # As in all kernels: a constant column deviates by exactly 0.
+    last = len(rows) - 1 - there[::-1].argmax(axis=0)
+    last_value = values[last, np.arange(values.shape[1])]
+    rounding = 2 * len(rows) * np.finfo(np.float64).eps
+    near = np.abs(last_value - shift) <= rounding * np.abs(last_value)
+    shift = np.where(near, last_value, shift)
+    deviations = np.where(there, values - shift, 0.0)
+    residual = (weight * deviations).sum(axis=0) / divisor
+    squares = (weight * deviations * deviations).sum(axis=0) - count * residual**2
+    n_samples = np.array([[float(len(rows))]])
+    parts = (count, shift, residual, np.maximum(squares, 0.0))
+    return Moments(n_samples, *(part[None] for part in parts))
+
+
 class OtherNamespace(Input):
     """An array of another namespace than NumPy's, which stays on its device.
 
@@ -393,6 +569,39 @@ class OtherNamespace(Input):
         """An empty array of the namespace and on the device of X."""
         xp, device = namespace_of(self.array)
         return xp.empty(0, dtype=largest_float(xp, device), device=device)
+
+    def _may_differ_in_age(self) -> bool:
+        # Where sums are in float32, they do not tell.
+        X = self.array
+        xp, _ = namespace_of(X)
+        if X.ndim == 3:
+            return True
+        is_floating = bool(xp.isdtype(X.dtype, "real floating"))
+        return is_floating and bool(xp.any(xp.isnan(X)))
+
+    def _faded_by_value(
+        self, rule: Rule, weight: Floats | None
+    ) -> tuple[Moments, Clock]:
+        """The ages are counted on the host, where only what is missing goes."""
+        X = self.array
+        xp, device = namespace_of(X)
+        if X.ndim == 3:
+            X = xp.permute_dims(X, (0, 2, 1))
+        values = xp.astype(
+            xp.reshape(X, (1, -1, X.shape[-1])), largest_float(xp, device)
+        )
+        observed = ~to_numpy(xp.isnan(values))
+        if weight is not None:
+            weight = np.repeat(weight, values.shape[1] // len(weight))[None, :, None]
+            observed &= weight > 0
+        n_rows = observed.sum(axis=1)
+        age = n_rows[:, None] - np.cumsum(observed, axis=1)
+        share = _product(rule.decay(age) * observed, weight)
+        sums = _sums_with_gaps(xp, values, from_numpy(share, xp, device, values.dtype))
+        if sums is None:
+            raise InfiniteValueError(INFINITE.format(self.array.dtype))
+        n_samples = np.array([[float(values.shape[1])]])
+        return Moments(n_samples, *sums), _one_clock(n_rows[0])
 
     def _moments(
         self, bounds: Bounds, weight: Floats | None, n_jobs: int | None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sk_batchnorm._kernels.numpy import LARGEST, SMALLEST, Floats
 from sk_batchnorm._moments import Moments
 from sk_batchnorm._normalize import scale_of
-from sk_batchnorm._rule import Count, Rule, Weight
+from sk_batchnorm._rule import Clock, Count, Rule, Weight, ratio, span_of
 
 
 class MeanOverflowError(ValueError):
@@ -47,6 +47,9 @@ class RunningStats:
         features differ, as the weights are then.
     weight : float, or ndarray of shape (n_features,)
         Weight of all that was learned, see :class:`~sk_batchnorm._rule.Rule`.
+    clock : int, ndarray of shape (n_features,), float or datetime64
+        With a half-life, where the stretch ends: the number of rows in it, or the time
+        of the last one. 0 else.
     start_weight : float, or ndarray of shape (n_features,)
         Share that PyTorch's start, mean 0 and variance 1, has in the averages.
     """
@@ -56,6 +59,7 @@ class RunningStats:
     num_batches: Count
     weight: Weight
     start_weight: Weight
+    clock: Clock
     _scales: dict[bool, Any] = field(init=False, repr=False)
 
     def __init__(
@@ -65,9 +69,10 @@ class RunningStats:
         num_batches: Count,
         weight: Weight,
         start_weight: Weight = 0.0,
+        clock: Clock = 0,
     ) -> None:
         mean.flags.writeable = var.flags.writeable = False
-        for value in (num_batches, weight, start_weight):
+        for value in (num_batches, weight, start_weight, clock):
             if isinstance(value, np.ndarray):
                 value.flags.writeable = False
         # In one go, as this is done in every step.
@@ -77,6 +82,7 @@ class RunningStats:
             num_batches=num_batches,
             weight=weight,
             start_weight=start_weight,
+            clock=clock,
             _scales={},
         )
 
@@ -88,7 +94,13 @@ class RunningStats:
             self.num_batches,
             self.weight,
             self.start_weight,
+            self.clock,
         )
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether rows had times."""
+        return isinstance(self.clock, np.floating | np.datetime64)
 
     @classmethod
     def start(cls, n_features: int) -> RunningStats:
@@ -96,12 +108,13 @@ class RunningStats:
         return cls(np.zeros(n_features), np.ones(n_features), 0, 0.0, 1.0)
 
     @classmethod
-    def of(cls, batches: Moments, rule: Rule) -> RunningStats:
+    def of(cls, batches: Moments, rule: Rule, clock: Clock = 0) -> RunningStats:
         """Statistics of consecutive mini-batches alone, with bias correction.
 
         What a step for each would give, in closed form: the average of the mini-batches
         in which the newest weighs most. A feature with too few observed values is not
-        in it: its number of mini-batches is 0, its mean and variance are NaN.
+        in it: its number of mini-batches is 0, its mean and variance are NaN. With a
+        half-life there is one mini-batch, whose rows have faded until its clock.
 
         Raises ValueError if a mini-batch has too few samples, missing values included.
         """
@@ -111,7 +124,8 @@ class RunningStats:
             if n > rule.least:
                 mean = batches.shift[0] + batches.residual[0]
                 var = np.fmin(batches.squares[0] / (n - rule.ddof), LARGEST)
-                return cls(mean, var, 1, rule.batch_weight)
+                weight = rule.batch_weight if rule.halflife is None else n
+                return cls(mean, var, 1, weight, 0.0, clock)
         too_few = batches.n_samples <= rule.least
         if too_few.any():
             raise ValueError(_too_few(float(batches.n_samples[too_few][0]), rule))
@@ -125,6 +139,14 @@ class RunningStats:
         if type(batches.unit) is not float:
             divisor = divisor / batches.unit
         var = np.fmin(batches.squares / divisor, LARGEST)
+        if rule.halflife is not None:
+            known = enough[0]
+            mean, var = (np.where(known, a[0], np.nan) for a in (means, var))
+            total = np.where(known, batches.count[0], 0.0)
+            number = np.broadcast_to(known, mean.shape).astype(np.int64)
+            return cls(
+                mean, var, _one_if_alike(number), _one_if_alike(total), 0.0, clock
+            )
         if all_enough and len(means) == 1:
             return cls(means[0], var[0], 1, rule.batch_weight)
 
@@ -163,26 +185,51 @@ class RunningStats:
 
         Raises MeanOverflowError if a mean is not a float64.
         """
+        old_weight, new_weight = self.weight, later.weight
+        clock: Clock = 0
+        if rule.halflife is not None:
+            old_age, new_age, clock = self._ages_at_end(later)
+            old_weight = old_weight * rule.decay(old_age)
+            if new_age:
+                new_weight = new_weight * rule.decay(new_age)
         f, weight = rule.factor(
-            self.num_batches, self.weight, later.num_batches, later.weight
+            self.num_batches, old_weight, later.num_batches, new_weight
         )
+        rest: Weight = 1 - f
+        if rule.halflife is not None:
+            # Not 1 - f, which cancels where little is left of what is older.
+            rest = ratio(old_weight, weight)
         num_batches = self.num_batches + later.num_batches
         if not (
             isinstance(num_batches, int) and self.num_batches and later.num_batches
         ):
-            return self._then_with_gaps(later, rule, f, num_batches, weight)
-        mean, var = rule.join(self.mean, self.var, later.mean, later.var, f)
+            return self._then_with_gaps(
+                later, rule, f, rest, num_batches, weight, clock
+            )
+        mean, var = rule.join(self.mean, self.var, later.mean, later.var, f, rest)
         if not isfinite(mean @ mean):
             _refuse_overflow(mean)
-        return RunningStats(mean, var, num_batches, weight, self.start_weight * (1 - f))
+        start_weight = self.start_weight * rest
+        return RunningStats(mean, var, num_batches, weight, start_weight, clock)
+
+    def _ages_at_end(self, later: RunningStats) -> tuple[Any, Any, Clock]:
+        """How old the two stretches are when both have ended, and the clock then."""
+        if not (self.is_timed or later.is_timed):
+            return later.clock, 0, _one_if_alike(self.clock + later.clock)
+        if not (self.is_timed and later.is_timed):  # one of them has no rows
+            return 0, 0, later.clock if later.is_timed else self.clock
+        end = max(self.clock, later.clock)
+        return span_of(end - self.clock), span_of(end - later.clock), end
 
     def _then_with_gaps(
         self,
         later: RunningStats,
         rule: Rule,
         f: Weight,
+        rest: Weight,
         num_batches: Count,
         weight: Weight,
+        clock: Clock,
     ) -> RunningStats:
         """What :meth:`then` returns, where nothing is known of some features yet."""
         keeps_start = rule.momentum is not None and not rule.bias_correction
@@ -192,11 +239,12 @@ class RunningStats:
         observed = np.not_equal(later.num_batches, 0)
         if is_new.any():
             f = np.where(is_new, observed * 1.0, f)
+            rest = np.where(is_new, 1 - f, rest)
         new_mean = np.where(observed, later.mean, earlier.mean)
         new_var = np.where(observed, later.var, earlier.var)
         old_mean = np.where(is_new, new_mean, earlier.mean)
         old_var = np.where(is_new, new_var, earlier.var)
-        mean, var = rule.join(old_mean, old_var, new_mean, new_var, f)
+        mean, var = rule.join(old_mean, old_var, new_mean, new_var, f, rest)
         unknown = is_new & ~observed
         _refuse_overflow(np.where(unknown, 0.0, mean))
         return RunningStats(
@@ -204,7 +252,8 @@ class RunningStats:
             np.where(unknown, np.nan, var),
             _one_if_alike(num_batches),
             _one_if_alike(weight),
-            _one_if_alike(earlier.start_weight * (1 - f)),
+            _one_if_alike(earlier.start_weight * rest),
+            clock,
         )
 
     def _without_start(self) -> RunningStats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import partial, wraps
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
@@ -33,7 +34,7 @@ from sk_batchnorm._draft import commit, draft_of
 from sk_batchnorm._inputs import Input, cut, plain_input
 from sk_batchnorm._kernels.numpy import AffineMap, Floats, ignore_float_errors
 from sk_batchnorm._moments import Bounds
-from sk_batchnorm._rule import VARIANCES, Count, rule_of
+from sk_batchnorm._rule import VARIANCES, Clock, Count, rule_of
 from sk_batchnorm._running_stats import RunningStats
 from sk_batchnorm._validation import (
     FADED,
@@ -47,6 +48,7 @@ from sk_batchnorm._validation import (
     check_output,
     check_sample_weight,
     check_stats,
+    check_times,
     check_vector,
     has_usual_weight,
     names_in_words,
@@ -123,12 +125,20 @@ class BatchNorm1dTransformer(
         If False nothing is remembered: :meth:`transform` normalises each X by
         its own mean and biased variance, as PyTorch does in eval mode.
 
-    variance : {"within", "total"}, default="within"
-        "within" is PyTorch's rule: the running variance averages the
-        mini-batches' own unbiased variances. "total" adds the spread of the
-        mini-batch means (law of total variance), which makes it the
-        exponentially weighted variance of the rows and allows mini-batches of
-        a single row. It is the safer choice for a stream that drifts: a feature
+    halflife : None, float > 0, timedelta or timedelta64, default=None
+        Rows fade by their age, not mini-batches by their number: a row that is a
+        `halflife` old weighs half. The age is the number of rows since, or with `times`
+        in :meth:`fit` and :meth:`partial_fit` the time since, in their unit or as a
+        timedelta where they are dates. So the result does not depend on how the rows
+        are cut into mini-batches. ``float("inf")`` forgets nothing. `momentum`,
+        `bias_correction` and `batch_size` are then not used.
+
+    variance : {"auto", "within", "total"}, default="auto"
+        "auto" is "total" with a `halflife`, else "within". "within" is PyTorch's rule:
+        the running variance averages the mini-batches' own unbiased variances. "total"
+        adds the spread of the mini-batch means (law of total variance), which makes it
+        the exponentially weighted variance of the rows and allows mini-batches of a
+        single row. It is the safer choice for a stream that drifts: a feature
         that hardly varies within a mini-batch but drifts from one to the next
         comes out huge under "within".
 
@@ -271,7 +281,14 @@ default=None
         "affine": ["boolean"],
         "bias": ["boolean"],
         "track_running_stats": ["boolean"],
-        "variance": [StrOptions(set(VARIANCES))],
+        "halflife": [
+            # First, as NumPy registers timedelta64 among the integers.
+            timedelta,
+            np.timedelta64,
+            Interval(Real, 0, None, closed="right"),
+            None,
+        ],
+        "variance": [StrOptions({"auto", *VARIANCES})],
         "bias_correction": ["boolean"],
         "weight_init": [None, Real, "array-like"],
         "bias_init": [None, Real, "array-like"],
@@ -294,6 +311,8 @@ default=None
     _knows_names: bool = True
     # Warnings that were given once.
     _warned: tuple[str, ...] = ()
+    # Of files of versions that had none.
+    halflife: Any = None
     # An empty array of the namespace and on the device of what was learned.
     _template: Any = np.empty(0)
 
@@ -306,7 +325,8 @@ default=None
         affine: bool = True,
         bias: bool = True,
         track_running_stats: bool = True,
-        variance: Literal["within", "total"] = "within",
+        halflife: float | timedelta | np.timedelta64 | None = None,
+        variance: Literal["auto", "within", "total"] = "auto",
         bias_correction: bool = False,
         weight_init: float | ArrayLike | None = None,
         bias_init: float | ArrayLike | None = None,
@@ -321,6 +341,7 @@ default=None
         self.affine = affine
         self.bias = bias
         self.track_running_stats = track_running_stats
+        self.halflife = halflife
         self.variance = variance
         self.bias_correction = bias_correction
         self.weight_init = weight_init
@@ -368,7 +389,11 @@ default=None
 
     @_learning
     def fit(
-        self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        times: ArrayLike | None = None,
     ) -> Self:
         """Forget everything and learn from X.
 
@@ -395,6 +420,12 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             counts as that row twice, and their sum must be above 1. With "total" their
             scale does not matter. Rows of weight 0 are left out before X is cut.
 
+        times : array-like of shape (n_samples,), default=None
+            With `halflife`, when each row was: numbers, or dates of NumPy, pandas or
+            polars. They never decrease, within a call and from one to the next. Time
+            passes for all features alike; in three dimensions all time points of a
+            sample share its time.
+
         Returns
         -------
         BatchNorm1dTransformer
@@ -415,24 +446,32 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         if sample_weight is not None:
             weight = check_sample_weight(sample_weight, data.array.shape[0])
         draft._start()
-        if self.batch_size is not None:
+        batch_size = self.batch_size if self.halflife is None else None
+        if batch_size is not None:
             data = data.by_rows()
-        cuts = partial(cut, data.array.shape, self.batch_size, weight)
+        cuts = partial(cut, data.array.shape, batch_size, weight)
         if callbacks_of(self):  # which are told of each mini-batch
             cuts = partial(cuts, n_together=1)
             context.max_subtasks = sum(1 for _ in cuts())
         metadata = {"sample_weight": weight}
         task = {"estimator": self, "X": data.array, "y": y, "metadata": metadata}
         context.call_on_fit_task_begin(**task)
-        rule = rule_of(draft.momentum, draft.variance, True)
+        rule = rule_of(draft.momentum, draft.variance, True, draft.halflife)
+        checked_times = check_times(draft, times, data)
         stats = RunningStats.start(draft.n_features_in_)
         for bounds in cuts():
             subtask = _mini_batch_task(self, data, bounds, weight)
             subcontext = context.subcontext(task_name="mini-batch")
             subcontext.call_on_fit_task_begin(**subtask)
             try:
-                batches = data.moments(bounds, weight, self.n_jobs)
-                stats = stats.then(RunningStats.of(batches, rule), rule)
+                clock: Clock = 0
+                if rule.halflife is None:
+                    batches = data.moments(bounds, weight, self.n_jobs)
+                else:
+                    batches, clock = data.faded_moments(
+                        rule, weight, checked_times, self.n_jobs
+                    )
+                stats = stats.then(RunningStats.of(batches, rule, clock), rule)
             except NAMELESS_ERRORS as error:
                 raise draft._named(error, data, weight) from None
             if self.track_running_stats:
@@ -451,7 +490,11 @@ array-like of shape (n_samples, n_channels, n_timepoints)
 
     @_learning
     def partial_fit(
-        self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        times: ArrayLike | None = None,
     ) -> Self:
         """Learn from one mini-batch: all of X, one step of the rule.
 
@@ -467,6 +510,10 @@ array-like of shape (n_samples, n_channels, n_timepoints)
 
         sample_weight : float or array-like of shape (n_samples,), default=None
             Weights of the rows, as for :meth:`fit`.
+
+        times : array-like of shape (n_samples,), default=None
+            As for :meth:`fit`. A stream has them from its first mini-batch on, or
+            never.
 
         Returns
         -------
@@ -502,11 +549,20 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         if is_first:
             draft._start()
         stats = draft._running_stats
-        rule = rule_of(self.momentum, self.variance, self.bias_correction)
+        rule = rule_of(
+            self.momentum, self.variance, self.bias_correction, self.halflife
+        )
+        clock: Clock = 0
         try:
-            batch = data.moments(None, weight, self.n_jobs)
+            if self.halflife is None and times is None:
+                batch = data.moments(None, weight, self.n_jobs)
+            else:
+                checked_times = check_times(draft, times, data)
+                batch, clock = data.faded_moments(
+                    rule, weight, checked_times, self.n_jobs
+                )
             if stats is not None:
-                stats = stats.then(RunningStats.of(batch, rule), rule)
+                stats = stats.then(RunningStats.of(batch, rule, clock), rule)
         except NAMELESS_ERRORS as error:
             raise draft._named(error, data, weight) from None
         if weight is not None:
@@ -587,11 +643,18 @@ n_timepoints)
         if is_first:
             draft._start()
         stats, weight, bias = state_of(draft)
-        rule = rule_of(self.momentum, self.variance, self.bias_correction)
+        rule = rule_of(
+            self.momentum, self.variance, self.bias_correction, self.halflife
+        )
         try:
             batch = training_moments(data, self.n_jobs)
+            learned, clock = batch, 0
+            if rule.halflife is not None:
+                check_times(draft, None, data)
+                learned, clock = data.faded_moments(rule, n_jobs=self.n_jobs)
             if stats is not None:
-                draft._running_stats = stats.then(RunningStats.of(batch, rule), rule)
+                later = RunningStats.of(learned, rule, clock)
+                draft._running_stats = stats.then(later, rule)
         except NAMELESS_ERRORS as error:
             raise draft._named(error, data) from None
         batch_stats = RunningStats.of(batch, MINI_BATCH)
@@ -892,7 +955,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             "weight" and "bias" if there are any; "running_mean",
             "running_var" and "num_batches_tracked" if they are tracked; and
             "total_weight", from 0 to 1, if `momentum` has changed under
-            `bias_correction`, so that their number does not tell it.
+            `bias_correction`, so that their number does not tell it. With `halflife`
+            always "total_weight", and "clock": the rows seen, or the last time.
 
         Raises
         ------
@@ -924,8 +988,12 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 "running_var": stats.var.copy(),
                 "num_batches_tracked": np.array(stats.num_batches, dtype=np.int64),
             }
-            if self.bias_correction and not has_usual_weight(stats, self.momentum):
+            is_corrected = self.bias_correction and self.halflife is None
+            if is_corrected and not has_usual_weight(stats, self.momentum):
                 state["total_weight"] = np.array(stats.weight)
+            if self.halflife is not None:
+                state["total_weight"] = np.array(stats.weight)
+                state["clock"] = np.array(stats.clock)
         return state
 
     @ignore_float_errors
@@ -982,6 +1050,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         check_parameters(self)
         affine_keys = ["weight", "bias"][: bool(self.affine) * (1 + bool(self.bias))]
         stats_keys = ["running_mean", "running_var"] * bool(self.track_running_stats)
+        if stats_keys and self.halflife is not None:
+            stats_keys += ["total_weight", "clock"]
         keys = affine_keys + stats_keys
         optional = ["num_batches_tracked", "total_weight"] if stats_keys else []
         check_keys(state, keys, optional=optional)
@@ -1102,11 +1172,17 @@ array-like of shape (n_samples, n_channels, n_timepoints)
     if TYPE_CHECKING:
         # scikit-learn makes the first four when it sees this class, and annotates none.
         def set_fit_request(
-            self, *, sample_weight: bool | str | None = ...
+            self,
+            *,
+            sample_weight: bool | str | None = ...,
+            times: bool | str | None = ...,
         ) -> Self: ...
 
         def set_partial_fit_request(
-            self, *, sample_weight: bool | str | None = ...
+            self,
+            *,
+            sample_weight: bool | str | None = ...,
+            times: bool | str | None = ...,
         ) -> Self: ...
 
         def set_transform_request(self, *, copy: bool | str | None = ...) -> Self: ...

@@ -28,9 +28,18 @@ from sk_batchnorm._compat import (
     to_numpy,
 )
 from sk_batchnorm._inputs import ACCEPTED, Dense, Input, Series, input_of, is_of_host
-from sk_batchnorm._kernels.numpy import Floats, InfiniteValueError
+from sk_batchnorm._kernels.numpy import LARGEST, Floats, InfiniteValueError
 from sk_batchnorm._normalize import is_zero
-from sk_batchnorm._rule import VARIANCES, WEIGHT_ROUNDING, Count, Rule, Weight
+from sk_batchnorm._rule import (
+    WEIGHT_ROUNDING,
+    Clock,
+    Count,
+    Rule,
+    Weight,
+    is_duration,
+    rule_of,
+    span_of,
+)
 from sk_batchnorm._running_stats import MeanOverflowError, RunningStats
 
 # What the arithmetic raises, which knows no names of features; see naming_features.
@@ -380,6 +389,104 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> Floats:
     return weight
 
 
+def check_times(bn: Any, times: Any, data: Input) -> NDArray[Any] | None:
+    """Times of the rows, that do not decrease and go on where the stream has ended.
+
+    In float64 or, of dates, in nanoseconds.
+    """
+    check_timing(bn, is_timed=times is not None)
+    if times is None:
+        return None
+    checked = _as_times(times, data.array.shape[0])
+    if is_duration(bn.halflife) != (checked.dtype.kind == "M"):
+        kind, wanted = "numbers", "a number"
+        if checked.dtype.kind == "M":
+            kind, wanted = "dates", "a timedelta"
+        raise ValueError(
+            f"times are {kind}, but halflife={bn.halflife!r}: pass {wanted} for it."
+        )
+    stats = vars(bn).get("_running_stats")
+    last = stats.clock if stats is not None and stats.is_timed else checked[0]
+    if isinstance(last, np.datetime64) != (checked.dtype.kind == "M"):
+        raise ValueError(
+            f"times are of another kind than before, when the last one was {last}: to "
+            "change it, start anew with fit."
+        )
+    is_wrapped = checked[-1] > last and span_of(checked[-1] - last) < 0
+    if is_wrapped:
+        raise ValueError("times are more than 292 years apart.")
+    before = np.concatenate([np.asarray([last], dtype=checked.dtype), checked[:-1]])
+    if (falls := np.flatnonzero(checked < before)).size:
+        row = falls[0]
+        raise ValueError(
+            f"times must not decrease, but row {row} has {checked[row]}, after "
+            f"{before[row]}."
+        )
+    return checked
+
+
+def check_timing(bn: Any, *, is_timed: bool) -> None:
+    """Refuse times without a half-life, and in mid-stream another kind of clock."""
+    if bn.halflife is None:
+        if is_timed:
+            raise ValueError("times have a meaning with halflife only, which is None.")
+        return
+    stats = vars(bn).get("_running_stats")
+    was_timed = stats is not None and stats.is_timed
+    counted = stats is not None and bool(np.any(stats.clock)) and not was_timed
+    learned = stats is not None and bool(np.any(np.greater(stats.num_batches, 0)))
+    if learned and not (was_timed or counted):
+        raise ValueError(
+            "What was learned by momentum has no weight among rows that fade by a "
+            "halflife: start anew with fit, or load a state with its total_weight and "
+            "clock."
+        )
+    if is_timed and counted:
+        raise ValueError(
+            "times are passed, but the rows of this stream had none so far. To begin "
+            "with times, start anew with fit."
+        )
+    if was_timed and not is_timed:
+        raise ValueError(
+            "times is missing: the rows of this stream had times so far. To count rows "
+            "from now on, start anew with fit."
+        )
+    if is_duration(bn.halflife) and not is_timed:
+        raise ValueError(
+            f"halflife={bn.halflife!r} is a span of time: pass times of the rows."
+        )
+
+
+def _as_times(times: Any, n_samples: int) -> NDArray[Any]:
+    """Numbers as float64, dates as datetime64[ns]."""
+    refuse_mask("times", times, "Leave rows without a time out.")
+    values = np.asarray(to_numpy(times))
+    is_object = values.dtype == object and values.size > 0
+    if is_object and not isinstance(values.flat[0], Real):
+        pandas = sys.modules.get("pandas")
+        with suppress(TypeError, ValueError):
+            if pandas is not None:
+                dates = pandas.DatetimeIndex(pandas.to_datetime(times, utc=True))
+                values = np.asarray(dates.tz_localize(None))
+            else:
+                values = values.astype("M8[ns]")
+    if values.shape != (n_samples,):
+        raise ValueError(f"times has shape {values.shape}, expected {(n_samples,)}.")
+    if values.dtype.kind == "M":
+        lacks = np.isnat(values)
+        first, end = np.datetime64("1678", "Y"), np.datetime64("2262", "Y")
+        if ((values < first) | (values >= end)).any():
+            raise ValueError("times must be from 1678 to 2261, which nanoseconds hold.")
+        values = values.astype("M8[ns]")
+    else:
+        values = as_real("times", values).astype(np.float64)
+        lacks = ~np.isfinite(values)
+    if lacks.any():
+        row = np.flatnonzero(lacks)[0]
+        raise ValueError(f"times contains {values[row]}, in row {row}.")
+    return values
+
+
 def check_feature_names(names: ArrayLike, n_features: int) -> NDArray[np.object_]:
     """Different strings, one for each feature."""
     checked = np.array(names, dtype=object)
@@ -454,7 +561,11 @@ def has_usual_weight(stats: RunningStats, momentum: Any) -> bool:
 
 
 def check_stats(
-    state: Mapping[str, Any], n_features: int, momentum: Any, *, copy: bool
+    state: Mapping[str, Any],
+    n_features: int,
+    momentum: Any,
+    *,
+    copy: bool,
 ) -> RunningStats:
     """Running statistics of a state dict; without a copy, its arrays become read-only.
 
@@ -477,14 +588,15 @@ def check_stats(
                 f"{key} contains NaN, which both may where num_batches_tracked is 0, "
                 "of a feature that was never observed."
             )
-    start_weight = _check_share("start_weight", state.get("start_weight", 0.0), shape)
+    start_weight = _check_weight("start_weight", state.get("start_weight", 0.0), shape)
     weight: Weight = 1.0
     if "total_weight" in state:
-        weight = _check_share("total_weight", state["total_weight"], shape)
+        weight = _check_weight("total_weight", state["total_weight"], shape, LARGEST)
     else:
         with suppress(TypeError, ValueError):  # of a momentum that is none
             weight = Rule(momentum).weight(count)
-    return RunningStats(mean, var, count, weight, start_weight)
+    clock = _check_clock(state.get("clock", 0), shape)
+    return RunningStats(mean, var, count, weight, start_weight, clock)
 
 
 def _check_count(value: Any, n_features: int) -> Count:
@@ -503,16 +615,32 @@ def _check_count(value: Any, n_features: int) -> Count:
     return int(count.min()) if np.ptp(count) == 0 else count.astype(np.int64)
 
 
-def _check_share(key: str, value: Any, shape: tuple[int]) -> Weight:
-    """A weight from 0 to 1, or one for each feature."""
-    share = as_real(key, value).astype(np.float64)
-    is_share = (share >= 0) & (share <= 1)
-    if share.shape not in ((), shape) or not is_share.all():
+def _check_weight(key: str, value: Any, shape: tuple[int], most: float = 1.0) -> Weight:
+    """A weight from 0 to the most there is, or one for each feature."""
+    weight = as_real(key, value).astype(np.float64)
+    is_weight = (weight >= 0) & (weight <= most)
+    if weight.shape not in ((), shape) or not is_weight.all():
         raise ValueError(
-            f"{key} must be from 0 to 1, or so for each of {shape[0]} features; got "
+            f"{key} must be {'from 0 to 1' if most == 1 else '0 or more'}, or so for "
+            f"each of {shape[0]} features; got {value!r}."
+        )
+    return weight if weight.ndim else float(weight)
+
+
+def _check_clock(value: Any, shape: tuple[int]) -> Clock:
+    """A number of rows, or one for each feature, or a time."""
+    clock = np.asarray(to_numpy(value))
+    kind = clock.dtype.kind
+    is_rows = kind in "iu" and clock.shape in ((), shape) and bool((clock >= 0).all())
+    is_time = kind in "fM" and clock.shape == () and bool(np.isfinite(clock))
+    if not (is_rows or is_time):
+        raise ValueError(
+            "clock must be a number of rows, or one for each feature, or a time; got "
             f"{value!r}."
         )
-    return share if share.ndim else float(share)
+    if is_time:
+        return clock.astype("M8[ns]" if kind == "M" else np.float64)[()]
+    return clock.astype(np.int64) if clock.ndim else int(clock)
 
 
 # What a pickle holds of running statistics, as much as the version that wrote it knew.
@@ -522,6 +650,7 @@ _PICKLED = (
     "num_batches_tracked",
     "start_weight",
     "total_weight",
+    "clock",
 )
 
 
@@ -561,6 +690,7 @@ def to_pickle(stats: RunningStats) -> tuple[Any, ...]:
         stats.num_batches,
         stats.start_weight,
         stats.weight,
+        stats.clock if isinstance(stats.clock, int) else np.asarray(stats.clock),
     )
 
 
@@ -681,12 +811,13 @@ def warn_of_light_weights(bn: Any, weight: Floats | None) -> None:
 
 def warn_of_low_sum(bn: Any, total: float, n_rows: int) -> None:
     """As :func:`warn_of_light_weights`, of so many rows."""
-    if VARIANCES[bn.variance].ddof and total < n_rows * (1 - WEIGHT_ROUNDING):
+    rule = rule_of(bn.momentum, bn.variance, bn.bias_correction, bn.halflife)
+    if rule.ddof and total < n_rows * (1 - WEIGHT_ROUNDING):
         _warn_once(
             bn,
             "weights",
             f"sample_weight sums to {total:g} over {n_rows} samples: with "
-            f"variance={bn.variance!r} a weight counts as that many samples, and the "
+            f"variance={rule.variance!r} a weight counts as that many samples, and the "
             "variance is divided by their sum less 1. Scale the weights to the "
             "number of samples that they stand for, or pass variance='total', for "
             "which their scale does not matter.",

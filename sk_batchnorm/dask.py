@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from math import inf, isnan
 from numbers import Real
@@ -36,6 +36,8 @@ from sk_batchnorm._validation import (
     NAMELESS_ERRORS,
     check_input,
     check_sample_weight,
+    check_times,
+    check_timing,
     naming_features,
     refuse_mask,
     warn_of_low_sum,
@@ -151,8 +153,8 @@ class DaskBatchNorm1dTransformer(_LazyTransform, BatchNorm1dTransformer):
 
     Parameters
     ----------
-    num_features, eps, momentum, affine, bias, track_running_stats, variance, \
-bias_correction, weight_init, bias_init, with_mean, batch_size, n_jobs, copy
+    num_features, eps, momentum, affine, bias, track_running_stats, halflife, \
+variance, bias_correction, weight_init, bias_init, with_mean, batch_size, n_jobs, copy
         As for :class:`.BatchNorm1dTransformer`. `n_jobs` counts the threads
         within a task, and None is one. Chunks are not written into, whatever
         `copy` is.
@@ -171,7 +173,8 @@ bias_correction, weight_init, bias_init, with_mean, batch_size, n_jobs, copy
     a multiple of `batch_size`, as ``X.rechunk({0: k * batch_size})`` makes it of all
     but the last. Chunks without rows, and rows of weight 0, are left out. With
     ``batch_size=None``, and for :meth:`partial_fit`, all chunks together are one
-    mini-batch.
+    mini-batch. With a `halflife`, chunks of any lengths give the running statistics of
+    one machine, except for rounding.
 
     Chunk sizes need not be known. X must have a single chunk along all axes but the
     first. :meth:`~.BatchNorm1dTransformer.forward` loads X into memory, with a
@@ -198,7 +201,9 @@ chunktype=numpy.ndarray>
     """
 
     @ignore_float_errors
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, times: Any = None
+    ) -> Self:
         """Forget everything and learn from X.
 
         Parameters
@@ -216,6 +221,10 @@ chunktype=numpy.ndarray>
             Frequency weights. If chunk sizes are unknown, a dask array or Series
             with the chunks of X.
 
+        times : array-like, dask array or dask Series of shape (n_samples,), \
+default=None
+            As for :class:`.BatchNorm1dTransformer`, cut as `sample_weight` is.
+
         Returns
         -------
         DaskBatchNorm1dTransformer
@@ -230,14 +239,15 @@ chunktype=numpy.ndarray>
             If a parameter is out of range.
         """
         if not is_dask_collection(X):
-            super().fit(X, y, sample_weight)
+            super().fit(X, y, sample_weight, times)
             return self
         check_parameters(self)
         draft = self._started_on(X, sample_weight)
-        rule = rule_of(self.momentum, self.variance, True)
-        whole = draft._joined(X, sample_weight, self.batch_size, rule)
+        rule = rule_of(self.momentum, self.variance, True, self.halflife)
+        batch_size = self.batch_size if self.halflife is None else None
+        whole = draft._joined(X, sample_weight, times, batch_size, rule)
         try:
-            stats = whole.close(self.batch_size, rule)
+            stats = whole.close(batch_size, rule)
         except NAMELESS_ERRORS as error:
             raise draft._named(error) from None
         warn_of_small(draft, stats)
@@ -247,12 +257,14 @@ chunktype=numpy.ndarray>
         return commit(self, draft)
 
     @ignore_float_errors
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, times: Any = None
+    ) -> Self:
         """Learn from one mini-batch: all of X, one step of the rule.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, times
             As for :meth:`fit`.
 
         Returns
@@ -269,7 +281,7 @@ chunktype=numpy.ndarray>
             If a parameter is out of range.
         """
         if not is_dask_collection(X):
-            super().partial_fit(X, y, sample_weight)
+            super().partial_fit(X, y, sample_weight, times)
             return self
         check_parameters(self)
         is_first = not self.__sklearn_is_fitted__()
@@ -278,17 +290,27 @@ chunktype=numpy.ndarray>
         else:
             draft = draft_of(self)
             draft._check_example(X, sample_weight, reset=False)
-        rule = rule_of(self.momentum, self.variance, self.bias_correction)
-        batch = draft._joined(X, sample_weight, None, rule).only_batch
+        rule = rule_of(
+            self.momentum, self.variance, self.bias_correction, self.halflife
+        )
+        whole = draft._joined(X, sample_weight, times, None, rule)
+        later = whole.close(None, rule) if rule.halflife is not None else None
         stats = draft._running_stats
         try:
             if stats is not None:
-                stats = stats.then(RunningStats.of(batch, rule), rule)
+                later = later or RunningStats.of(whole.only_batch, rule)
+                stats = stats.then(later, rule)
         except NAMELESS_ERRORS as error:
             raise draft._named(error) from None
         if is_first:
             warn_of_unobserved(draft, stats)
-            warn_of_small(draft, RunningStats.of(batch, MINI_BATCH))
+            is_faded = rule.halflife is not None
+            warn_of_small(
+                draft,
+                later
+                if is_faded and later is not None
+                else RunningStats.of(whole.only_batch, MINI_BATCH),
+            )
         draft._running_stats = stats
         return commit(self, draft)
 
@@ -349,13 +371,22 @@ chunktype=numpy.ndarray>
             check_sample_weight(sample_weight, data.array.shape[0])
 
     def _joined(
-        self, X: Any, sample_weight: Any, batch_size: int | None, rule: Rule
+        self,
+        X: Any,
+        sample_weight: Any,
+        times: Any,
+        batch_size: int | None,
+        rule: Rule,
     ) -> Stretch:
         """What the chunks of a checked X say together."""
+        check_timing(self, is_timed=times is not None)
         whole: Stretch
-        (whole,) = _joined(self, X, sample_weight, batch_size, rule).compute().flat
+        lazy = _joined(self, X, sample_weight, batch_size, rule, times)
+        (whole,) = lazy.compute().flat
         if not whole.parts:
             raise ValueError("X has no rows, or none of a positive sample_weight.")
+        if times is not None and self._running_stats is not None:
+            _check_order(self._running_stats.clock, whole.begin)
         warn_of_low_sum(self, whole.weight, whole.n_rows)
         return whole
 
@@ -378,11 +409,14 @@ class Stretch:
         so may fewer than `batch_size` rows after that; all between is closed.
     n_rows, weight : float
         Number of rows of non-zero weight, and the sum of their weights.
+    begin : float, datetime64 or None
+        Time of the first row, if rows have times.
     """
 
     parts: tuple[Batch | RunningStats, ...]
     n_rows: int
     weight: float
+    begin: Any = None
 
     @classmethod
     def of_rows(
@@ -392,12 +426,21 @@ class Stretch:
         batch_size: int | None,
         rule: Rule,
         n_jobs: int | None = None,
+        times: Any = None,
     ) -> Stretch:
         """Cut rows into mini-batches, as ``fit`` does, and learn from them.
 
         `batch_size` is None where all rows, of other stretches too, are one mini-batch.
         """
         shape = data.array.shape
+        n_rows, weight = shape[0], float(shape[0])
+        if sample_weight is not None:
+            n_rows = int(np.count_nonzero(sample_weight))
+            weight = float(sample_weight.sum())
+        if rule.halflife is not None:
+            faded, clock = data.faded_moments(rule, sample_weight, times, n_jobs)
+            begin = None if times is None else times[0]
+            return cls((RunningStats.of(faded, rule, clock),), n_rows, weight, begin)
 
         def batch(start: int, stop: int) -> Batch:
             n_rows = stop - start
@@ -417,10 +460,6 @@ class Stretch:
                 parts.append(RunningStats.of(batches, rule))
             if is_last and len(bounds) - is_first > 1:
                 parts.append(batch(*bounds[-2:]))
-        n_rows, weight = shape[0], float(shape[0])
-        if sample_weight is not None:
-            n_rows = int(np.count_nonzero(sample_weight))
-            weight = float(sample_weight.sum())
         return cls(tuple(parts), n_rows, weight)
 
     def then(self, later: Stretch, batch_size: int | None, rule: Rule) -> Stretch:
@@ -436,10 +475,17 @@ class Stretch:
                 parts[-1] = _merged(before, part)
             else:
                 parts.append(part)
-        if len(parts) > 3:
+        if rule.halflife is not None and parts:
+            if self.parts and later.begin is not None:
+                _check_order(self.parts[-1].clock, later.begin)  # type: ignore[union-attr]
+            parts = [_closed(parts, rule)]
+        elif len(parts) > 3:
             parts[1:-2] = [_closed(parts[1:-2], rule)]
         return Stretch(
-            tuple(parts), self.n_rows + later.n_rows, self.weight + later.weight
+            tuple(parts),
+            self.n_rows + later.n_rows,
+            self.weight + later.weight,
+            later.begin if self.begin is None else self.begin,
         )
 
     def close(self, batch_size: int | None, rule: Rule) -> RunningStats:
@@ -459,18 +505,32 @@ class Stretch:
         return batch.moments
 
 
+def _check_order(end: Any, begin: Any) -> None:
+    if isinstance(end, type(begin)) and begin < end:
+        raise ValueError(
+            f"times must not decrease, but a chunk begins with {begin}, after {end}."
+        )
+
+
 def _merged(earlier: Batch, later: Batch) -> Batch:
     return Batch(earlier.n_rows + later.n_rows, merge([earlier.moments, later.moments]))
 
 
 def _closed(parts: list[Batch | RunningStats], rule: Rule) -> RunningStats:
-    """Statistics of consecutive mini-batches, with bias correction."""
+    """Statistics of consecutive mini-batches, with bias correction.
+
+    With a half-life, all rows are one mini-batch.
+    """
     stretches = [
         RunningStats.of(part.moments, rule) if isinstance(part, Batch) else part
         for part in parts
     ]
     start = RunningStats.start(len(stretches[0].mean))
-    return reduce(lambda earlier, later: earlier.then(later, rule), stretches, start)
+    stats = reduce(lambda earlier, later: earlier.then(later, rule), stretches, start)
+    if rule.halflife is None:
+        return stats
+    number: Any = np.minimum(stats.num_batches, 1)
+    return replace(stats, num_batches=number if np.ndim(number) else int(number))
 
 
 def _joined(
@@ -479,6 +539,7 @@ def _joined(
     sample_weight: Any,
     batch_size: int | None,
     rule: Rule,
+    times: Any = None,
 ) -> Any:
     """Lazily, an array of a single value: the Stretch of all chunks."""
     is_frame = not isinstance(X, da.Array)
@@ -486,7 +547,8 @@ def _joined(
     checker = clone(bn.to_local())
     check_input(checker, _example_of(X), "fit", reset=True)
     chunks = _chunks(X)
-    weight = _aligned(sample_weight, chunks, is_frame=is_frame)
+    weight = _aligned("sample_weight", sample_weight, chunks, is_frame=is_frame)
+    times = _aligned("times", times, chunks, is_frame=is_frame)
     axes = "ijk"[: chunks.ndim]
     as_objects: dict[str, Any] = {
         "dtype": object,
@@ -497,6 +559,7 @@ def _joined(
         axes,
         *(chunks, axes),
         *(weight, "i" if isinstance(weight, da.Array) else None),
+        *(times, "i" if isinstance(times, da.Array) else None),
         *(ArrayBlockIdDep(chunks.chunks), axes),
         checker=checker,
         batch_size=batch_size,
@@ -532,6 +595,7 @@ def _in_chunk(number: int) -> Iterator[None]:
 def _learn_chunk(
     chunk: Any,
     sample_weight: Any,
+    times: Any,
     block_id: tuple[int, ...],
     *,
     checker: BatchNorm1dTransformer,
@@ -550,7 +614,11 @@ def _learn_chunk(
         if sample_weight is not None:
             weight = check_sample_weight(sample_weight, data.array.shape[0])
         try:
-            stretch = Stretch.of_rows(data, weight, batch_size, rule, checker.n_jobs)
+            if times is not None:
+                times = check_times(checker, times, data)
+            stretch = Stretch.of_rows(
+                data, weight, batch_size, rule, checker.n_jobs, times
+            )
         except NAMELESS_ERRORS as error:
             names = checker.get_feature_names_out()
             raise naming_features(error, data, weight, names) from None
@@ -720,36 +788,35 @@ _CUT_AS_A_FRAME = (
 )
 
 
-def _aligned(sample_weight: Any, X: Any, *, is_frame: bool) -> Any:
-    """sample_weight in the chunks of X."""
-    if sample_weight is None or isinstance(sample_weight, Real):
-        return sample_weight
-    if hasattr(sample_weight, "to_dask_array"):
-        sample_weight = sample_weight.to_dask_array()
-    if not isinstance(sample_weight, da.Array):
+def _aligned(name: str, values: Any, X: Any, *, is_frame: bool) -> Any:
+    """sample_weight or times in the chunks of X."""
+    if values is None or isinstance(values, Real):
+        return values
+    if hasattr(values, "to_dask_array"):
+        values = values.to_dask_array()
+    if not isinstance(values, da.Array):
         if isnan(X.shape[0]):
             raise ValueError(
-                "The chunk sizes of X are unknown, so that sample_weight can't be cut "
-                f"as X is: {_CUT_AS_A_FRAME if is_frame else _CUT_AS_AN_ARRAY}"
+                f"The chunk sizes of X are unknown, so that {name} can't be cut as X "
+                f"is: {_CUT_AS_A_FRAME if is_frame else _CUT_AS_AN_ARRAY}"
             )
-        refuse_mask("sample_weight", sample_weight, MASKED_WEIGHT)
-        sample_weight = da.from_array(np.asarray(sample_weight))
-    if sample_weight.ndim != 1:
+        refuse_mask(name, values, MASKED_WEIGHT)
+        values = da.from_array(np.asarray(values))
+    if values.ndim != 1:
         raise ValueError(
-            "sample_weight must be 1D array or scalar, got "
-            f"{sample_weight.ndim}D array."
+            f"{name} must be 1D array or scalar, got {values.ndim}D array."
         )
-    lengths = X.shape[0], sample_weight.shape[0]
+    lengths = X.shape[0], values.shape[0]
     if not any(map(isnan, lengths)):
         if lengths[0] != lengths[1]:
             raise ValueError(
                 "Found input variables with inconsistent numbers of samples: "
                 f"{list(lengths)}"
             )
-        return sample_weight.rechunk((X.chunks[0],))
-    if X.numblocks[0] != sample_weight.numblocks[0]:
+        return values.rechunk((X.chunks[0],))
+    if X.numblocks[0] != values.numblocks[0]:
         raise ValueError(
-            f"X has {X.numblocks[0]} chunks of unknown sizes, and sample_weight has "
-            f"{sample_weight.numblocks[0]}: cut one as the other."
+            f"X has {X.numblocks[0]} chunks of unknown sizes, and {name} has "
+            f"{values.numblocks[0]}: cut one as the other."
         )
-    return sample_weight
+    return values

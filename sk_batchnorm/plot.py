@@ -16,7 +16,12 @@ from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
 from sk_batchnorm._rule import rule_of
 from sk_batchnorm._running_stats import RunningStats
 from sk_batchnorm._transformer import BatchNorm1dTransformer
-from sk_batchnorm._validation import NAMELESS_ERRORS, check_input, naming_features
+from sk_batchnorm._validation import (
+    NAMELESS_ERRORS,
+    check_input,
+    check_times,
+    naming_features,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,6 +131,7 @@ class RunningStatsDisplay:
         transformer: BatchNorm1dTransformer,
         X: Any,
         *,
+        times: ArrayLike | None = None,
         features: int | str | Iterable[int | str] | None = None,
         ax: Axes | ArrayLike | None = None,
         n_cols: int = 2,
@@ -150,6 +156,10 @@ class RunningStatsDisplay:
         X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
 array-like of shape (n_samples, n_channels, n_timepoints)
             The stream, in the order of time; more than one mini-batch.
+
+        times : array-like of shape (n_samples,), default=None
+            Times of the samples, as for
+            :meth:`~sk_batchnorm.BatchNorm1dTransformer.fit`.
 
         features : int, str or iterable of these, default=None
             Indices or names of the features to draw, in this order. None draws
@@ -184,7 +194,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             If a parameter of the transformer is out of range.
         """
         _check_matplotlib(f"{cls.__name__}.from_estimator")
-        display = cls(**_stream(transformer, X, features))
+        display = cls(**_stream(transformer, X, times, features))
         return display.plot(
             ax,
             n_cols=n_cols,
@@ -334,6 +344,7 @@ def _check_matplotlib(caller: str) -> None:
 def _stream(
     transformer: BatchNorm1dTransformer,
     X: Any,
+    times: ArrayLike | None,
     features: int | str | Iterable[int | str] | None,
 ) -> dict[str, Any]:
     """The numbers of a display."""
@@ -361,7 +372,7 @@ def _stream(
         )
     names = list(map(str, learner.get_feature_names_out()))
     chosen = _indices(features, names)
-    steps = _steps(learner, data, bounds)
+    steps = _steps(learner, data, check_times(learner, times, data), bounds)
     try:
         numbers = np.array([[values[chosen] for values in step] for step in steps])
     except NAMELESS_ERRORS as error:
@@ -378,14 +389,25 @@ def _stream(
 
 
 def _steps(
-    learner: BatchNorm1dTransformer, data: Input, bounds: NDArray[np.int64]
+    learner: BatchNorm1dTransformer,
+    data: Input,
+    times: NDArray[Any] | None,
+    bounds: NDArray[np.int64],
 ) -> Iterator[tuple[Floats, Floats, Floats, Floats]]:
     """Mean and standard deviation of each mini-batch, and the running ones."""
-    rule = rule_of(learner.momentum, learner.variance, learner.bias_correction)
+    rule = rule_of(
+        learner.momentum, learner.variance, learner.bias_correction, learner.halflife
+    )
     running = RunningStats.start(data.array.shape[1])
     for start in range(len(bounds) - 1):
-        moments = data.moments(bounds[start : start + 2], n_jobs=learner.n_jobs)
-        batch = RunningStats.of(moments, rule)
+        clock = 0
+        if rule.halflife is None:
+            moments = data.moments(bounds[start : start + 2], n_jobs=learner.n_jobs)
+        else:
+            rows = data.rows(bounds[start], bounds[start + 1])
+            some = None if times is None else times[bounds[start] : bounds[start + 1]]
+            moments, clock = rows.faded_moments(rule, None, some, learner.n_jobs)
+        batch = RunningStats.of(moments, rule, clock)
         running = running.then(batch, rule)
         yield batch.mean, np.sqrt(batch.var), running.mean, np.sqrt(running.var)
 

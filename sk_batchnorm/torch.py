@@ -362,8 +362,14 @@ def _refuse_what_pytorch_lacks(
             "PyTorch would divide a feature by 0, or by what rounding has left of it: "
             f"with eps=0, {names_in_words(names)}. Set eps to a larger number first."
         )
+    rule = rule_of(bn.momentum, bn.variance, bn.bias_correction, bn.halflife)
     hint = "To go on by PyTorch's rule from here, call set_params({}) first."
-    if bn.variance != "within" and bn.momentum != 0:
+    if bn.halflife is not None:
+        raise ValueError(
+            "PyTorch has no half-life: training on from here, the running statistics "
+            "would be others. " + hint.format("halflife=None, variance='within'")
+        )
+    if rule.variance != "within" and bn.momentum != 0:
         raise ValueError(
             "PyTorch's rule is variance='within': training on from here, the running "
             "variance would be another. " + hint.format("variance='within'")
@@ -379,7 +385,6 @@ def _refuse_what_pytorch_lacks(
     elif bn.bias_correction:
         stats = state_of(bn).stats
         assert stats is not None
-        rule = rule_of(bn.momentum, bn.variance, True)
         factor, _ = rule.factor(count, stats.weight, 1, rule.batch_weight)
         if np.any(factor != bn.momentum):
             raise ValueError(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -969,3 +970,59 @@ def test_the_formula_for_large_clusters_is_what_the_simulation_arrives_at():
     assert len(ratios) == 18
     # Scheduler and workers take turns at being the slower one, not at once.
     assert 0.8 < min(ratios) <= max(ratios) < 1.25
+
+
+# Half-life: any chunks, the same result
+
+
+HALF_LIFE = np.random.default_rng(5)
+HALF_LIFE_ROWS = HALF_LIFE.normal([5.0, -3.0, 0.0], [2.0, 1.0, 0.1], (500, 3))
+HALF_LIFE_ROWS[HALF_LIFE.random(HALF_LIFE_ROWS.shape) < 0.1] = np.nan
+HALF_LIFE_WEIGHT = HALF_LIFE.integers(0, 3, 500) * 0.5
+HALF_LIFE_TIMES = np.sort(HALF_LIFE.integers(0, 10**6, 500)).astype("M8[s]")
+
+
+@pytest.mark.parametrize("halflife", [40.0, np.inf, timedelta(hours=9)])
+@pytest.mark.parametrize("chunks", [500, 1, (1, 299, 150, 50)])
+@pytest.mark.parametrize("kind", ["array", "frame"])
+def test_halflife_in_any_chunks_is_that_of_one_machine(halflife, chunks, kind):
+    chunks = (chunks, 3) if chunks != 1 else (7, 3)
+    X, weight = da.from_array(HALF_LIFE_ROWS, chunks=chunks), HALF_LIFE_WEIGHT
+    times = HALF_LIFE_TIMES if isinstance(halflife, timedelta) else None
+    local = BatchNorm1dTransformer(halflife=halflife)
+    local.fit(HALF_LIFE_ROWS, sample_weight=weight, times=times)
+    lazy_weight = da.from_array(weight, chunks=(X.chunks[0],))
+    lazy_times = times
+    if times is not None:
+        lazy_times = da.from_array(times, chunks=(X.chunks[0],))
+    if kind == "frame":
+        X = dd.from_dask_array(X, columns=["a", "b", "c"])
+    bn = DaskBatchNorm1dTransformer(halflife=halflife)
+    fitted = clone(bn).fit(X, sample_weight=lazy_weight, times=lazy_times)
+    learned = clone(bn).partial_fit(X, sample_weight=lazy_weight, times=lazy_times)
+    for each in (fitted, learned):
+        state, expected = each.state_dict(), local.state_dict()
+        for key, value in expected.items():
+            if value.dtype.kind == "f":
+                assert_allclose(state[key], value, rtol=1e-12)
+            else:
+                assert_array_equal(state[key], value)
+
+
+def test_times_that_do_not_fit_the_stream():
+    bn = DaskBatchNorm1dTransformer(halflife=3.0)
+    X, times = da.ones((6, 2), chunks=(3, 2)), np.arange(6.0)
+    bn.fit(X, times=times)
+    before = bn.state_dict()
+    for bad, match in [
+        (times, "a chunk begins with 0.0, after 5.0"),
+        (None, "times is missing"),
+        (times[::-1] + 9, "In chunk . of X: times must not decrease"),
+        ([7.0, 8, 9, 6, 7, 8], "a chunk begins with 6.0, after 9.0"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            bn.partial_fit(X, times=bad)
+    for key, value in bn.state_dict().items():
+        assert_array_equal(value, before[key])
+    with pytest.raises(ValueError, match="with halflife only"):
+        DaskBatchNorm1dTransformer().fit(X, times=times)

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -474,3 +475,13 @@ def test_legible_in_light_in_the_dark_and_in_print(style):
     # The line on its band, and the band, an area, on the paper.
     assert contrast(on_paper[0], shade) >= 3
     assert contrast(shade, paper) >= 1.25
+
+
+def test_a_half_life_in_time():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    times = np.cumsum(np.random.default_rng(1).integers(0, 9, 60)).astype("M8[m]")
+    bn = BatchNorm1dTransformer(halflife=timedelta(hours=1), batch_size=20)
+    display = RunningStatsDisplay.from_estimator(bn, X, times=times)
+    assert_allclose(display.running_mean[-1], bn.fit(X, times=times).running_mean_)
+    with pytest.raises(ValueError, match="pass times of the rows"):
+        RunningStatsDisplay.from_estimator(bn, X)

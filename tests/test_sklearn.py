@@ -41,6 +41,8 @@ CONFIGURATIONS = [
     BatchNorm1dTransformer(n_jobs=2),
     BatchNorm1dTransformer(batch_size=None),
     BatchNorm1dTransformer(copy=False),
+    BatchNorm1dTransformer(halflife=100),
+    BatchNorm1dTransformer(halflife=float("inf")),
     BatchNorm1dTransformer(
         eps=1e-3,
         momentum=0.5,
@@ -93,6 +95,10 @@ def expected_failed_checks(bn):
     if bn.batch_size == 2:
         failed["check_sample_weight_equivalence_on_dense_data"] = (
             "repeated rows fill other mini-batches than weighted rows do"
+        )
+    if bn.halflife == 100:
+        failed["check_sample_weight_equivalence_on_dense_data"] = (
+            "a weight does not move the clock, repeated rows do"
         )
     if bn.with_mean:
         failed["check_sample_weight_equivalence_on_sparse_data"] = (
@@ -214,8 +220,8 @@ def test_sample_weight_is_routed_through_a_pipeline():
     expected = clone(bn).fit(X_IRIS, sample_weight=weight)
     assert_array_equal(pipe[0].running_var_, expected.running_var_)
     request = bn.get_metadata_routing()
-    assert set(request.fit.requests) == {"sample_weight"}
-    assert set(request.partial_fit.requests) == {"sample_weight"}
+    assert set(request.fit.requests) == {"sample_weight", "times"}
+    assert set(request.partial_fit.requests) == {"sample_weight", "times"}
     # As StandardScaler has it, and scikit-learn's error advises.
     assert set(request.transform.requests) == {"copy"}
     assert set(request.inverse_transform.requests) == {"copy"}

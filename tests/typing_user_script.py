@@ -5,6 +5,7 @@ something else. test_package.py runs each function, and sees that nothing public
 missing.
 """
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, assert_type
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.linear_model import Ridge, SGDClassifier
 from sklearn.utils.metadata_routing import MetadataRequest, MetadataRouter
 
 import sk_batchnorm
-from sk_batchnorm import BatchNorm1dTransformer, fold, show_versions
+from sk_batchnorm import BatchNorm1dTransformer, concatenate, fold, show_versions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +37,7 @@ def transformer() -> None:
         momentum=None,
         affine=True,
         track_running_stats=True,
+        halflife=100.0,
         variance="total",
         bias_correction=True,
         weight_init=[1.0, 2.0, 3.0],
@@ -47,6 +49,12 @@ def transformer() -> None:
     )
     assert_type(bn.fit(X, y, sample_weight=np.ones(8)), BatchNorm1dTransformer)
     assert_type(bn.partial_fit(X, sample_weight=2.0), BatchNorm1dTransformer)
+    timed = BatchNorm1dTransformer(halflife=timedelta(hours=1), variance="auto")
+    dates = np.datetime64("2026-01-01") + np.arange(8)
+    assert_type(timed.fit(X, times=dates), BatchNorm1dTransformer)
+    assert_type(timed.partial_fit(X, times=dates + 8), BatchNorm1dTransformer)
+    later = OwnTransformer(halflife=100).fit(X)
+    assert_type(concatenate([later, later]), OwnTransformer)
     assert_type(OwnTransformer().fit(X).partial_fit(X), OwnTransformer)
     assert_type(bn.transform(X, copy=True), Any)
     assert_type(bn.inverse_transform(X, copy=True), Any)
@@ -86,6 +94,7 @@ def scikit_learn() -> None:
     with config_context(enable_metadata_routing=True):
         assert_type(bn.set_fit_request(sample_weight=True), OwnTransformer)
         assert_type(bn.set_partial_fit_request(sample_weight="w"), OwnTransformer)
+        assert_type(bn.set_partial_fit_request(times=True), OwnTransformer)
 
 
 def folding() -> None:
