@@ -149,27 +149,33 @@ class Input(ABC):
         """
         bounds = np.array([0, self.array.shape[0]])
         weight, unit = scale_weights_down(weight, bounds)
-        n_rows: Clock = int(self.array.shape[0])
-        there = None if weight is None else weight > 0
-        is_by_value = times is None and self._may_differ_in_age()
-        if not is_by_value:
-            if times is not None:
-                last = times[-1] if there is None else times[there][-1]
-                share = _product(rule.decay(span_of(last - times)), weight)
-            elif there is None:
-                fading = _fading_of_few if n_rows <= _FEW_ROWS else _fading
-                share = fading(n_rows, rule)
-            else:
-                age = np.cumsum(there[::-1], dtype=np.float64)[::-1] - there
-                share = _product(rule.decay(age), weight)
-                n_rows = int(np.count_nonzero(there))
-            moments = self._moments(bounds, share, n_jobs)
-            if times is not None:
-                return scale_weights_up(moments, unit), last
-            is_by_value = _has_missing(moments)
-        if is_by_value:
-            moments, n_rows = self._faded_by_value(rule, weight)
-        return scale_weights_up(moments, unit), n_rows
+        if times is not None:
+            last = times[-1] if weight is None else times[weight > 0][-1]
+            share = _product(rule.decay(span_of(last - times)), weight)
+            moments, clock = self._moments(bounds, share, n_jobs), last
+        else:
+            moments, clock = self._faded_by_row(rule, weight, n_jobs)
+        return scale_weights_up(moments, unit), clock
+
+    def _faded_by_row(
+        self, rule: Rule, weight: Floats | None, n_jobs: int | None
+    ) -> tuple[Moments, Clock]:
+        """As :meth:`faded_moments` in rows, with one weight a row if that will do."""
+        n_rows = int(self.array.shape[0])
+        bounds = np.array([0, n_rows])
+        if self._may_differ_in_age():
+            return self._faded_by_value(rule, weight)
+        if weight is None:
+            fading = _fading_of_few if n_rows <= _FEW_ROWS else _fading
+            share = fading(n_rows, rule)
+        else:
+            there = weight > 0
+            age = np.cumsum(there[::-1], dtype=np.float64)[::-1] - there
+            share, n_rows = rule.decay(age) * weight, int(np.count_nonzero(there))
+        moments = self._moments(bounds, share, n_jobs)
+        if _has_missing(moments):
+            return self._faded_by_value(rule, weight)
+        return moments, n_rows
 
     def _may_differ_in_age(self) -> bool:
         """Whether the values of a sample are known to differ in age."""
