@@ -147,22 +147,23 @@ class Input(ABC):
         come after it; in three dimensions every time point of every sample is a row.
         Rows of weight 0 are not there.
         """
+        unit: float | Floats = 1.0
         bounds = np.array([0, self.array.shape[0]])
-        weight, unit = scale_weights_down(weight, bounds)
+        if weight is not None:
+            weight, unit = scale_weights_down(weight, bounds)
         if times is not None:
             last = times[-1] if weight is None else times[weight > 0][-1]
             share = _product(rule.decay(span_of(last - times)), weight)
             moments, clock = self._moments(bounds, share, n_jobs), last
         else:
-            moments, clock = self._faded_by_row(rule, weight, n_jobs)
+            moments, clock = self._faded_by_row(rule, bounds, weight, n_jobs)
         return scale_weights_up(moments, unit), clock
 
     def _faded_by_row(
-        self, rule: Rule, weight: Floats | None, n_jobs: int | None
+        self, rule: Rule, bounds: Bounds, weight: Floats | None, n_jobs: int | None
     ) -> tuple[Moments, Clock]:
         """As :meth:`faded_moments` in rows, with one weight a row if that will do."""
         n_rows = int(self.array.shape[0])
-        bounds = np.array([0, n_rows])
         if self._may_differ_in_age():
             return self._faded_by_value(rule, weight)
         if weight is None:

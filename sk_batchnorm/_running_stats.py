@@ -214,6 +214,8 @@ class RunningStats:
 
     def _ages_at_end(self, later: RunningStats) -> tuple[Any, Any, Clock]:
         """How old the two stretches are when both have ended, and the clock then."""
+        if isinstance(self.clock, int) and isinstance(later.clock, int):
+            return later.clock, 0, self.clock + later.clock
         if not (self.is_timed or later.is_timed):
             return later.clock, 0, _one_if_alike(self.clock + later.clock)
         if not (self.is_timed and later.is_timed):  # one of them has no rows

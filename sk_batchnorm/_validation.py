@@ -433,14 +433,16 @@ def check_timing(bn: Any, *, is_timed: bool) -> None:
         return
     stats = vars(bn).get("_running_stats")
     was_timed = stats is not None and stats.is_timed
-    counted = stats is not None and bool(np.any(stats.clock)) and not was_timed
-    learned = stats is not None and bool(np.any(np.greater(stats.num_batches, 0)))
-    if learned and not (was_timed or counted):
-        raise ValueError(
-            "What was learned by momentum has no weight among rows that fade by a "
-            "halflife: start anew with fit, or load a state with its total_weight and "
-            "clock."
-        )
+    counted = False
+    if stats is not None and not was_timed:
+        clock = stats.clock
+        counted = clock > 0 if isinstance(clock, int) else bool(clock.any())
+        if not counted and np.any(np.greater(stats.num_batches, 0)):
+            raise ValueError(
+                "What was learned by momentum has no weight among rows that fade by a "
+                "halflife: start anew with fit, or load a state with its total_weight "
+                "and clock."
+            )
     if is_timed and counted:
         raise ValueError(
             "times are passed, but the rows of this stream had none so far. To begin "
