@@ -459,19 +459,24 @@ def check_timing(bn: Any, *, is_timed: bool) -> None:
         )
 
 
+def _as_dates(times: Any) -> NDArray[Any]:
+    """Dates of Python or pandas, which may have a time zone; what they are, if none."""
+    pandas = sys.modules.get("pandas")
+    with suppress(TypeError, ValueError):
+        if pandas is not None:
+            dates = pandas.DatetimeIndex(pandas.to_datetime(times, utc=True))
+            return np.asarray(dates.tz_localize(None))
+        return np.asarray(times).astype("M8[us]")
+    return np.asarray(times)
+
+
 def _as_times(times: Any, n_samples: int) -> NDArray[Any]:
     """Numbers as float64, dates as datetime64[ns]."""
     refuse_mask("times", times, "Leave rows without a time out.")
     values = np.asarray(to_numpy(times))
-    is_object = values.dtype == object and values.size > 0
-    if is_object and not isinstance(values.flat[0], Real):
-        pandas = sys.modules.get("pandas")
-        with suppress(TypeError, ValueError):
-            if pandas is not None:
-                dates = pandas.DatetimeIndex(pandas.to_datetime(times, utc=True))
-                values = np.asarray(dates.tz_localize(None))
-            else:
-                values = values.astype("M8[ns]")
+    if values.dtype == object and values.size:
+        is_number = isinstance(values.flat[0], Real)
+        values = _without_missing_objects(values) if is_number else _as_dates(times)
     if values.shape != (n_samples,):
         raise ValueError(f"times has shape {values.shape}, expected {(n_samples,)}.")
     if values.dtype.kind == "M":

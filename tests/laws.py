@@ -68,6 +68,7 @@ def stream(batches, rule):
     return stats
 
 
+@ignore_float_errors
 def factor(earlier, later, rule):
     """Share of so many mini-batches after so many others, all by one rule."""
     return rule.factor(earlier, rule.weight(earlier), later, rule.weight(later))[0]
