@@ -168,15 +168,23 @@ class Input(ABC):
             return self._faded_by_value(rule, weight)
         if weight is None:
             fading = _fading_of_few if n_rows <= _FEW_ROWS else _fading
-            share = fading(n_rows, rule)
+            share, n_faint = fading(n_rows, rule)
         else:
+            n_faint = n_rows  # any row may weigh little
             there = weight > 0
             age = np.cumsum(there[::-1], dtype=np.float64)[::-1] - there
             share, n_rows = rule.decay(age) * weight, int(np.count_nonzero(there))
+        if n_faint and self.rows(0, n_faint)._has_nan():
+            return self._faded_by_value(rule, weight)
         moments = self._moments(bounds, share, n_jobs)
         if _has_missing(moments):
             return self._faded_by_value(rule, weight)
         return moments, n_rows
+
+    def _has_nan(self) -> bool:
+        """Whether a value is missing, or perhaps, as infinities make NaN too."""
+        X = self.array
+        return X.dtype.kind == "f" and bool(np.isnan(X.sum(dtype=np.float64)))
 
     def _may_differ_in_age(self) -> bool:
         """Whether the values of a sample are known to differ in age."""
@@ -470,6 +478,9 @@ class Sparse(Input):
             return X
         return type(X)((data, X.indices.copy(), X.indptr.copy()), shape=X.shape)
 
+    def _has_nan(self) -> bool:
+        return bool(np.isnan(self.array.data).any())
+
     @property
     def few_features(self) -> NDArray[np.integer] | None:  # type: ignore[override]
         """Features of the stored values, if a scale is needed of these alone."""
@@ -500,11 +511,16 @@ def _one_clock(n_rows: Any) -> Clock:
     return int(n_rows[0]) if (n_rows == n_rows[0]).all() else n_rows
 
 
-def _fading(n_rows: int, rule: Rule) -> Floats:
-    """Weights of so many rows, the last of which weighs 1."""
+def _fading(n_rows: int, rule: Rule) -> tuple[Floats, int]:
+    """Weights of so many rows, the last of which weighs 1.
+
+    And how many of the oldest weigh so little that their sum does not tell whether one
+    of them is missing.
+    """
     share: Floats = rule.decay(np.arange(n_rows - 1, -1, -1.0))
     share.flags.writeable = False
-    return share
+    least = 10 * _WEIGHTS_DIFFER * share.sum()
+    return share, int(np.searchsorted(share, least))
 
 
 # As a stream repeats them.
@@ -576,6 +592,9 @@ class OtherNamespace(Input):
         """An empty array of the namespace and on the device of X."""
         xp, device = namespace_of(self.array)
         return xp.empty(0, dtype=largest_float(xp, device), device=device)
+
+    def _has_nan(self) -> bool:
+        return False  # which _may_differ_in_age has ruled out
 
     def _may_differ_in_age(self) -> bool:
         # Where sums are in float32, they do not tell.

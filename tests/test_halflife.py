@@ -767,3 +767,16 @@ def test_error_state_never_bites(halflife, data, times):
         again = pickle.loads(pickle.dumps(one)).load_state_dict(one.state_dict())
     assert_array_equal(again.running_mean_, expected.running_mean_)
     assert_array_equal(again.running_var_, expected.running_var_)
+
+
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_array])
+def test_a_missing_value_that_weighs_next_to_nothing_is_no_row(make):
+    """Of its column, older rows are as old as they are without it."""
+    data = np.array([[1.0, 1.0], [np.nan, 5.0], [3.0, 3.0]])
+    bn = BatchNorm(halflife=1, with_mean=False)
+    bn.fit(make(data), sample_weight=[1.0, 1e-20, 1.0])
+    assert_allclose(bn.running_mean_, [(0.5 + 3) / 1.5, (0.25 + 3) / 1.25], rtol=1e-15)
+    long = np.ones((2000, 2))
+    long[0, 0] = np.nan
+    clock = bn.fit(make(long)).state_dict()["clock"]
+    assert_array_equal(clock, [1999, 2000])
