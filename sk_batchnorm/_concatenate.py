@@ -84,9 +84,7 @@ def concatenate(transformers: Iterable[T]) -> T:
         check_is_fitted(part)
     first = parts[0]
     check_parameters(first)
-    for number, part in enumerate(parts):
-        _check_alike(first, part, number)
-    stats: list[RunningStats] = [part._running_stats for part in parts]  # type: ignore[misc]
+    stats = [_checked_stats(first, part, number) for number, part in enumerate(parts)]
     # As fit, unless PyTorch's start is among what is joined.
     is_corrected = bool(first.bias_correction or not np.any(stats[0].start_weight))
     rule = rule_of(first.momentum, first.variance, is_corrected, first.halflife)
@@ -102,8 +100,8 @@ def concatenate(transformers: Iterable[T]) -> T:
     return joined
 
 
-def _check_alike(first: Any, part: Any, number: int) -> None:
-    """Refuse a stretch that can't come after the first one."""
+def _checked_stats(first: Any, part: Any, number: int) -> RunningStats:
+    """Running statistics of a stretch, if it can come after the first one."""
     others = part.get_params()
     for name, value in first.get_params().items():
         if name not in _FREE and not _equal(value, others[name]):
@@ -134,6 +132,7 @@ def _check_alike(first: Any, part: Any, number: int) -> None:
             "statistics, which only the first may have. Learn it by fit, or with "
             "halflife, bias_correction=True or momentum=None."
         )
+    return stats
 
 
 def _equal(a: Any, b: Any) -> bool:
