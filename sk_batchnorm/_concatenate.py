@@ -73,6 +73,8 @@ def concatenate(transformers: Iterable[T]) -> T:
     >>> np.allclose(concatenate(shards).running_var_, whole.running_var_, rtol=1e-12)
     True
     """
+    if isinstance(transformers, BatchNorm1dTransformer):
+        raise TypeError("concatenate takes a list of transformers; got a single one.")
     parts = list(transformers)
     if not parts:
         raise ValueError("There is nothing to concatenate: pass transformers.")

@@ -232,7 +232,9 @@ def rule_of(
     except (OverflowError, TypeError):  # months and years, whose lengths differ
         span = np.nan
     if not span > 0:
-        raise ValueError(f"halflife must be a span above 0; got {halflife!r}.")
+        raise ValueError(
+            f"halflife must be a span above 0 that float64 holds; got {halflife!r:.40}."
+        )
     return Rule(None, "total", True, span)
 
 

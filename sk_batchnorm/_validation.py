@@ -474,6 +474,10 @@ def _as_times(times: Any, n_samples: int) -> NDArray[Any]:
     """Numbers as float64, dates as datetime64[ns]."""
     refuse_mask("times", times, "Leave rows without a time out.")
     values = np.asarray(to_numpy(times))
+    if values.dtype.kind in "US" or any(isinstance(t, str) for t in values.flat[:1]):
+        raise ValueError(
+            "times are strings: pass numbers, or dates, as of pandas.to_datetime."
+        )
     if values.dtype == object and values.size:
         is_number = isinstance(values.flat[0], Real)
         values = _without_missing_objects(values) if is_number else _as_dates(times)

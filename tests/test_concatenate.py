@@ -206,6 +206,11 @@ def test_errors(others, error, match):
         concatenate([*first, *others])
 
 
+def test_a_single_transformer_is_no_list():
+    with pytest.raises(TypeError, match="takes a list"):
+        concatenate(BatchNorm1dTransformer(halflife=9).fit(X))
+
+
 def test_a_mean_that_overflows_is_named():
     # The difference of the means is beyond float64.
     parts = [BatchNorm1dTransformer(halflife=9).fit([[x]]) for x in (-1e308, 1.7e308)]

@@ -453,7 +453,8 @@ ERRORS = {  # transformer, times so far, times now, what the error names
     "too few": (NUMBERS, TIMES, LATER[1:], "shape"),
     "a column": (NUMBERS, TIMES, LATER[:, None], "shape"),
     "one time": (NUMBERS, TIMES, 1e3, "shape"),
-    "text": (NUMBERS, TIMES, ["a"] * 60, "times"),
+    "text": (NUMBERS, TIMES, ["2026-01-05"] * 60, "times are strings: pass numbers"),
+    "texts of pandas": (SPAN, DATES, pd.Series(["2026-01-05"] * 60), "are strings"),
     "complex": (NUMBERS, TIMES, LATER + 0j, "times"),
     "masked": (NUMBERS, TIMES, np.ma.masked_less(LATER, LATER[5]), "times"),
 }
