@@ -37,14 +37,14 @@ class RunningStatsDisplay:
     """Mini-batches of a stream, and the running statistics that follow them.
 
     For each feature, the mean ± standard deviation of every mini-batch is drawn
-    against the running mean ± running standard deviation. If the momentum is too
-    small, the line lags behind the mini-batches; if it is too large, the line
-    repeats their noise.
+    against the running mean ± running standard deviation. If the half-life is too
+    long, or the momentum too small, the line lags behind the mini-batches; if the
+    half-life is too short, or the momentum too large, it repeats their noise.
 
     It is recommended to use :meth:`from_estimator` to create a display. All
     parameters are stored as attributes.
 
-    Read more in the :ref:`user guide <choosing_momentum>`.
+    Read more in the :ref:`user guide <choosing_halflife>`.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class RunningStatsDisplay:
     >>> from sk_batchnorm import BatchNorm1dTransformer
     >>> from sk_batchnorm.plot import RunningStatsDisplay
     >>> X = np.random.default_rng(0).normal(size=(2000, 2)).cumsum(axis=0)
-    >>> bn = BatchNorm1dTransformer(batch_size=50, bias_correction=True)
+    >>> bn = BatchNorm1dTransformer(halflife=200, batch_size=50)
     >>> display = RunningStatsDisplay.from_estimator(bn, X)
     >>> display.running_mean.shape, display.axes_.shape
     ((40, 2), (1, 2))
@@ -141,12 +141,12 @@ class RunningStatsDisplay:
     ) -> Self:
         """Stream X through a clone of a transformer and draw what it learns.
 
-        X is cut into the same mini-batches as by
-        :meth:`~sk_batchnorm.BatchNorm1dTransformer.fit`, with the transformer's
-        `batch_size`. The clone has not learned anything yet, and learns from them
-        one after the other, as by
-        :meth:`~sk_batchnorm.BatchNorm1dTransformer.partial_fit`. So without
-        `bias_correction` the picture begins near mean 0 and variance 1.
+        X is cut by the transformer's `batch_size`, as by
+        :meth:`~sk_batchnorm.BatchNorm1dTransformer.fit` without a half-life. The
+        clone has not learned anything yet, and learns from the mini-batches one
+        after the other, as by
+        :meth:`~sk_batchnorm.BatchNorm1dTransformer.partial_fit`. So with PyTorch's
+        rule, without `bias_correction`, the picture begins near mean 0 and variance 1.
 
         Parameters
         ----------
@@ -400,15 +400,14 @@ def _steps(
     )
     running = RunningStats.start(data.array.shape[1])
     for start in range(len(bounds) - 1):
-        clock = 0
-        if rule.halflife is None:
-            moments = data.moments(bounds[start : start + 2], n_jobs=learner.n_jobs)
-        else:
+        moments = data.moments(bounds[start : start + 2], n_jobs=learner.n_jobs)
+        batch = learned = RunningStats.of(moments, rule)
+        if rule.halflife is not None:
             rows = data.rows(bounds[start], bounds[start + 1])
             some = None if times is None else times[bounds[start] : bounds[start + 1]]
-            moments, clock = rows.faded_moments(rule, None, some, learner.n_jobs)
-        batch = RunningStats.of(moments, rule, clock)
-        running = running.then(batch, rule)
+            faded, clock = rows.faded_moments(rule, None, some, learner.n_jobs)
+            learned = RunningStats.of(faded, rule, clock)
+        running = running.then(learned, rule)
         yield batch.mean, np.sqrt(batch.var), running.mean, np.sqrt(running.var)
 
 

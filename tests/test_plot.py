@@ -60,12 +60,14 @@ def drawn(axes):
     st.sampled_from([0.0, 0.3, 1.0, None]),
     st.sampled_from(["within", "total"]),
     st.booleans(),
+    st.sampled_from([None, 3, np.inf]),
     st.floats(0, 0.9),
     st.integers(0, 2**32 - 1),
 )
 def test_running_statistics_are_those_of_partial_fit(
-    n_rows, batch_size, momentum, variance, bias_correction, missing, seed
+    n_rows, batch_size, momentum, variance, bias_correction, halflife, missing, seed
 ):
+    variance = "total" if halflife else variance
     rng = np.random.default_rng(seed)
     data = rng.normal(5.0, 3.0, (n_rows + batch_size, 2))
     data[rng.random(data.shape) < missing] = np.nan
@@ -74,6 +76,7 @@ def test_running_statistics_are_those_of_partial_fit(
         momentum=momentum,
         variance=variance,
         bias_correction=bias_correction,
+        halflife=halflife,
         batch_size=batch_size,
     )
     if len(data) < 2 * batch_size:
