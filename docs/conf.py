@@ -27,7 +27,7 @@ extensions = [
 exclude_patterns = [
     "_build",
     "performance_table.md",
-    "choosing_momentum.rst",
+    "choosing_halflife.rst",
     "moving_[!m]*.rst",
 ]
 nitpicky = True

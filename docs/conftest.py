@@ -5,7 +5,7 @@ from importlib.util import find_spec
 collect_ignore = ["conf.py", "_ext"]
 
 NEEDS = {
-    "choosing_momentum.rst": ["matplotlib"],
+    "choosing_halflife.rst": ["matplotlib"],
     "clusters.rst": ["distributed"],
     "coming_from_pytorch.rst": ["torch"],
     "coming_from_river.rst": ["river"],

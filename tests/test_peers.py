@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.preprocessing import StandardScaler
@@ -86,9 +87,18 @@ def test_03_learns_a_single_row(torch, river_scaler):
     assert StandardScaler().partial_fit(row).mean_ == 3.0
     assert learn_rows(river_scaler, row)[0] == 3.0
     assert ours(row, variance="total", bias_correction=True).running_mean_ == 3.0
+    assert ours(row, halflife=5).running_mean_ == 3.0
 
 
-def test_04_lives_in_a_scikit_learn_pipeline(torch, river_scaler):
+def test_04_forgets_by_the_time_between_rows(torch, river_scaler):
+    learners = torch_layer(torch).forward, StandardScaler.partial_fit
+    for learn in (*learners, river_scaler.learn_one):
+        assert not {"times", "t"} & set(inspect.signature(learn).parameters)
+    bn = BatchNorm1dTransformer(halflife=1).fit([[0.0], [3.0]], times=[0, 1])
+    assert_allclose(bn.running_mean_, 2.0, rtol=1e-15)
+
+
+def test_05_lives_in_a_scikit_learn_pipeline(torch, river_scaler):
     assert isinstance(BatchNorm1dTransformer(), BaseEstimator)
     assert isinstance(StandardScaler(), BaseEstimator)
     for peer in (torch_layer(torch), river_scaler):
@@ -96,7 +106,7 @@ def test_04_lives_in_a_scikit_learn_pipeline(torch, river_scaler):
         assert not hasattr(peer, "get_params")
 
 
-def test_05_weight_and_bias_after_scaling(torch, river_scaler):
+def test_06_weight_and_bias_after_scaling(torch, river_scaler):
     assert torch_layer(torch).weight is not None
     assert ours(LARGE[1:]).weight_ is not None
     for peer in (StandardScaler().fit(CONSTANT), river_scaler):
@@ -104,14 +114,14 @@ def test_05_weight_and_bias_after_scaling(torch, river_scaler):
         assert not hasattr(peer, "bias")
 
 
-def test_06_inverse_transform(torch, river_scaler):
+def test_07_inverse_transform(torch, river_scaler):
     assert hasattr(StandardScaler, "inverse_transform")
     assert hasattr(BatchNorm1dTransformer, "inverse_transform")
     assert not hasattr(torch.nn.BatchNorm1d, "inverse_transform")
     assert not hasattr(river_scaler, "inverse_transform_one")
 
 
-def test_07_sample_weights(torch, river_scaler):
+def test_08_sample_weights(torch, river_scaler):
     def parameters(function):
         return {*inspect.signature(function).parameters}
 
@@ -121,14 +131,14 @@ def test_07_sample_weights(torch, river_scaler):
     assert parameters(torch.nn.BatchNorm1d(1).forward) == {"input"}
 
 
-def test_08_missing_values(torch, river_scaler):
+def test_09_missing_values(torch, river_scaler):
     assert torch_layer(torch, NAN).running_mean.isnan().all()
     assert StandardScaler().partial_fit(NAN).mean_ == 1.5
     assert np.isnan(learn_rows(river_scaler, NAN)[0])
     assert ours(NAN, momentum=1.0).running_mean_ == 1.5
 
 
-def test_09_sparse_data(torch, river_scaler):
+def test_10_sparse_data(torch, river_scaler):
     data = sparse.csr_matrix(np.eye(3))
     with pytest.raises(AttributeError):
         torch_layer(torch)(data)
@@ -141,7 +151,7 @@ def test_09_sparse_data(torch, river_scaler):
             transformer.fit(data)
 
 
-def test_10_samples_by_channels_by_time_points(torch, river_scaler):
+def test_11_samples_by_channels_by_time_points(torch, river_scaler):
     data = np.arange(24.0).reshape(4, 1, 6)
     assert torch_layer(torch, data).num_batches_tracked == 1
     assert ours(data).transform(data).shape == data.shape
@@ -151,7 +161,7 @@ def test_10_samples_by_channels_by_time_points(torch, river_scaler):
         river_scaler.learn_one(data)
 
 
-def test_11_an_infinity_in_the_data(torch, river_scaler):
+def test_12_an_infinity_in_the_data(torch, river_scaler):
     assert not torch_layer(torch, INFINITE).running_mean.isfinite().any()
     with pytest.raises(ValueError, match="infinity"):
         StandardScaler().partial_fit(INFINITE)
@@ -163,7 +173,7 @@ def test_11_an_infinity_in_the_data(torch, river_scaler):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_12_values_as_large_as_1e300(torch, river_scaler):
+def test_13_values_as_large_as_1e300(torch, river_scaler):
     assert not torch_layer(torch, LARGE).running_var.isfinite().any()
     with np.errstate(all="ignore"):
         assert not np.isfinite(StandardScaler().partial_fit(LARGE).var_).any()
@@ -173,7 +183,7 @@ def test_12_values_as_large_as_1e300(torch, river_scaler):
     assert np.isfinite(bn.running_var_).all()
 
 
-def test_13_variance_of_a_constant_float32_column(torch, river_scaler):
+def test_14_variance_of_a_constant_float32_column(torch, river_scaler):
     layer = torch.nn.BatchNorm1d(1, momentum=1.0)
     layer(torch.from_numpy(CONSTANT))
     assert layer.running_var.item() > 1
