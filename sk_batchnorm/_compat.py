@@ -22,6 +22,7 @@ from sklearn.utils._array_api import (
     _max_precision_float_dtype,
     get_namespace_and_device,
 )
+from sklearn.utils._metadata_requests import METHODS as ROUTED_METHODS
 from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
@@ -47,6 +48,7 @@ except ImportError:  # before scikit-learn 1.9, which has no callbacks
 
 __all__ = [
     "CALLBACKS",
+    "ROUTED_METHODS",
     "CallbackSupportMixin",
     "Interval",
     "InvalidParameterError",
@@ -56,17 +58,20 @@ __all__ = [
     "check_arguments",
     "check_parameters",
     "check_steps",
+    "check_transformers",
     "empty_array_at",
     "feature_names_of",
     "from_numpy",
     "has_namespace",
     "largest_float",
     "metadata_for_step",
+    "names_of_chosen",
     "namespace_of",
     "output_container",
     "place_of",
     "placed_like",
     "print_elapsed_time",
+    "target_ndim",
     "to_numpy",
     "with_callbacks",
 ]
@@ -346,3 +351,26 @@ def metadata_for_step(
     return pipeline._get_metadata_for_step(
         step_idx=step_idx, step_params=step_params, all_params=all_params
     )
+
+
+def target_ndim(regressor: Any) -> int:
+    """Dimensions of the target that a TransformedTargetRegressor was fitted on."""
+    ndim: int = regressor._training_dim
+    return ndim
+
+
+def check_transformers(composition: Any) -> None:
+    """Hold transformers against what a FeatureUnion or ColumnTransformer asks of them.
+
+    Raises ValueError if a name is taken twice, empty or has a "__"; TypeError if one is
+    no transformer.
+    """
+    composition._validate_transformers()
+
+
+def names_of_chosen(table: Any) -> list[str]:
+    """Names of the transformers of a fitted ColumnTransformer that get columns."""
+    chosen = table._iter(
+        fitted=True, column_as_labels=False, skip_drop=True, skip_empty_columns=True
+    )
+    return [name for name, *_ in chosen]

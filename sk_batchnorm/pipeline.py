@@ -1,68 +1,56 @@
-"""StreamingPipeline: scikit-learn's Pipeline with a partial_fit."""
+"""scikit-learn's Pipeline and FeatureUnion with a partial_fit."""
 
 from __future__ import annotations
 
-from abc import ABC
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
-from copy import deepcopy
-from copyreg import dispatch_table
-from functools import lru_cache, update_wrapper
-from inspect import signature
-from types import MethodType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from numpy.typing import ArrayLike
-from sklearn import get_config
-from sklearn.base import BaseEstimator
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.utils import get_tags
-from sklearn.utils.metadata_routing import UNUSED, MetadataRouter, process_routing
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
+from sklearn.utils.metadata_routing import UNUSED, MetadataRouter
+from sklearn.utils.metaestimators import available_if
 
 from sk_batchnorm._compat import (
-    callbacks_of,
     check_parameters,
     check_steps,
+    check_transformers,
     metadata_for_step,
-    print_elapsed_time,
 )
 from sk_batchnorm._draft import commit, draft_of
-from sk_batchnorm._transformer import REPLACED, BatchNorm1dTransformer
+from sk_batchnorm._streaming import (
+    Part,
+    StreamingMixin,
+    are_taken,
+    if_parts_stream,
+    is_routing_enabled,
+    learners,
+    note_path,
+    passes_through,
+    route,
+    stopwatch,
+    teach,
+    teach_and_transform,
+    unwrapped,
+    weighted_if_taken,
+    with_partial_fit,
+    without_none,
+)
 
-__all__ = ["StreamingPipeline", "make_streaming_pipeline"]
-
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-class _IfStepsStream:
-    """A method that an instance has if all its steps can stream.
-
-    Like scikit-learn's ``available_if``, but the AttributeError itself says which
-    step is in the way, not only the error that caused it.
-    """
-
-    def __init__(self, method: Callable[..., Any]) -> None:
-        self.method = method
-        update_wrapper(cast(Any, self), method)
-
-    def __get__(
-        self, instance: StreamingPipeline | None, owner: type | None = None
-    ) -> Callable[..., Any]:
-        if instance is None:
-            return self.method  # for its docstring and signature
-        # Of malformed steps the call will tell.
-        with suppress(TypeError, ValueError):
-            _check_steps_stream(instance)
-        return MethodType(self.method, instance)
+__all__ = [
+    "StreamingFeatureUnion",
+    "StreamingPipeline",
+    "make_streaming_pipeline",
+    "make_streaming_union",
+]
 
 
-def _if_steps_stream(method: Method) -> Method:
-    # To editors it has the signature of the method, which a descriptor would hide.
-    return cast(Method, _IfStepsStream(method))
+def _last_transforms(pipeline: StreamingPipeline) -> bool:
+    _, last = pipeline.steps[-1]
+    return passes_through(last) or any(
+        hasattr(last, method) for method in ("fit_transform", "transform")
+    )
 
 
-class StreamingPipeline(Pipeline):
+class StreamingPipeline(StreamingMixin, Pipeline):
     """A scikit-learn Pipeline that also learns from mini-batches.
 
     It is a :class:`~sklearn.pipeline.Pipeline` that also has
@@ -77,13 +65,14 @@ class StreamingPipeline(Pipeline):
 
     If any other step is among them, one that can only ``fit``, the pipeline has
     no ``partial_fit``: ``hasattr`` is False, and the error names the step.
+    :class:`~sk_batchnorm.compose.FitOnce` gives such a step one.
 
     Read more in the :ref:`user guide <streaming>`.
 
     Parameters
     ----------
     steps : list of (str, estimator) tuples
-        Names and estimators, as for Pipeline. One may be a StreamingPipeline.
+        Names and estimators, as for Pipeline. They may be compositions that stream.
 
     transform_input : list of str, default=None
         Names of metadata that are transformed by the steps before the one that
@@ -150,13 +139,76 @@ class StreamingPipeline(Pipeline):
         # Which Pipeline does not annotate: a step, or a pipeline of several.
         def __getitem__(self, ind: int | str | slice) -> Any: ...
 
+    steps: list[Part]
+    _holders = ("steps",)
+
     # classes and sample_weight are the steps' to ask for.
     __metadata_request__partial_fit: ClassVar[dict[str, str]] = {
         "classes": UNUSED,
         "sample_weight": UNUSED,
     }
 
-    @_if_steps_stream
+    __metadata_request__fit: ClassVar[dict[str, str]] = {"sample_weight": UNUSED}
+
+    @weighted_if_taken
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        **params: Any,
+    ) -> Self:
+        """Fit all steps, one after the other, as Pipeline does.
+
+        Parameters
+        ----------
+        X : array-like, or whatever the first step takes
+            The data.
+
+        y : array-like, default=None
+            Its targets, passed to each step.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples.
+
+        **params : dict of str to object
+            Further metadata, such as `times`. Without metadata routing, a keyword
+            goes to each step whose ``fit`` has an argument of that name, and
+            ``step__name`` to that step alone, as in Pipeline.
+
+        Returns
+        -------
+        StreamingPipeline
+            The pipeline itself. If a step fails, those before it are fitted.
+        """
+        params |= without_none(sample_weight=sample_weight)
+        super().fit(X, y, **self._for_steps(params))
+        return self
+
+    @available_if(_last_transforms)  # type: ignore[untyped-decorator]
+    def fit_transform(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        **params: Any,
+    ) -> Any:
+        """Fit all steps, and transform X.
+
+        Parameters
+        ----------
+        X, y, sample_weight, **params
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        array-like of shape (n_samples, n_features_out)
+            X transformed by all steps.
+        """
+        params |= without_none(sample_weight=sample_weight)
+        return super().fit_transform(X, y, **self._for_steps(params))
+
+    @if_parts_stream
     def partial_fit(
         self,
         X: Any,
@@ -188,7 +240,7 @@ class StreamingPipeline(Pipeline):
             Weights of the samples.
 
         **params : dict of str to object
-            Further metadata.
+            Further metadata, such as `times`.
 
         Returns
         -------
@@ -206,33 +258,8 @@ class StreamingPipeline(Pipeline):
             after any error, the steps are as they were; a note on the error names
             the step that raised it.
         """
-        check_parameters(self)
-        check_steps(self)
-        _check_steps_stream(self)
-        if self.transform_input is not None and not _is_routing_enabled():
-            raise ValueError(
-                "transform_input needs metadata routing: "
-                "sklearn.set_config(enable_metadata_routing=True)."
-            )
-        asked = {"classes": classes, "sample_weight": sample_weight}
-        params |= {name: value for name, value in asked.items() if value is not None}
-
-        steps = _with_nested(self)
-        kept = [step for _, step in steps if _is_frozen(step)]
-        kept += [callback for _, step in steps for callback in callbacks_of(step)]
-        copies = {id(each): each for each in kept}
-        for name, step in steps:
-            _copy(name, step, copies)
-        learning = [(name, copies.get(id(step), step)) for name, step in self.steps]
-        draft = draft_of(self)
-        draft.steps = learning
-        draft._learn(X, y, params)
-        for _, step in steps:
-            copied = copies.get(id(step), step)
-            if _is_nested(step):
-                copied.steps = step.steps  # which take over their own
-            if copied is not step:
-                commit(step, copied)
+        params |= without_none(classes=classes, sample_weight=sample_weight)
+        self._learn_in_all(X, y, params)
         return self
 
     def get_metadata_routing(self) -> MetadataRouter:
@@ -244,59 +271,55 @@ class StreamingPipeline(Pipeline):
             Pipeline's routes, and from ``partial_fit`` to the steps'
             ``partial_fit`` and ``transform``.
         """
-        router = super().get_metadata_routing()
         last, _ = self.steps[-1]
-        for name, (mapping, _) in router:
-            mapping.add(caller="partial_fit", callee="partial_fit")
-            if name != last:
-                mapping.add(caller="partial_fit", callee="transform")
-        return router
+        return with_partial_fit(super().get_metadata_routing(), last=last)
 
-    def _learn(self, X: Any, y: Any, params: dict[str, Any]) -> None:
-        """Learn step by step, whatever has come of it when one fails."""
-        kind, n_steps, watch = type(self).__name__, len(self.steps), nullcontext()
-        routed = self._route(params)
+    def _for_steps(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Keywords of ``fit`` in the syntax of Pipeline, ``step__name``."""
+        bare = {name: value for name, value in params.items() if "__" not in name}
+        if is_routing_enabled() or not bare:
+            return params
+        self._check()
+        if not are_taken(self.steps, bare, "fit"):
+            return params  # Pipeline's error says it
+        kept = {name: value for name, value in params.items() if "__" in name}
+        for step, routed in route(self, bare, "fit").items():
+            for name, value in routed["fit"].items():
+                kept.setdefault(f"{step}__{name}", value)
+        return kept
+
+    def _parts(self) -> list[Part]:
+        return self.steps
+
+    def _set_parts(self, parts: list[Any]) -> None:
+        names = [name for name, _ in self.steps]
+        self.steps = list(zip(names, parts, strict=True))
+
+    def _check(self) -> None:
+        check_parameters(self)
+        check_steps(self)
+        if self.transform_input is not None and not is_routing_enabled():
+            raise ValueError(
+                "transform_input needs metadata routing: "
+                "sklearn.set_config(enable_metadata_routing=True)."
+            )
+
+    def _learn(self, X: Any, y: Any, params: Any, *, transforms: bool) -> Any:
+        routed, n_steps = route(self, params), len(self.steps)
         for i, (name, step) in enumerate(self.steps):
-            if self.verbose:
-                message = f"(step {i + 1} of {n_steps}) Processing {name}"
-                watch = print_elapsed_time(kind, message)
+            if passes_through(step):
+                continue
             try:
-                with watch:
-                    if not _passes_through(step):
-                        metadata = metadata_for_step(self, i, routed[name], params)
-                        _teach(step, X, y, metadata["partial_fit"])
-                        if i < n_steps - 1:
-                            X = step.transform(X, **metadata["transform"])
+                with stopwatch(self, f"(step {i + 1} of {n_steps}) Processing {name}"):
+                    metadata = metadata_for_step(self, i, routed[name], params)
+                    if transforms or i < n_steps - 1:
+                        X = teach_and_transform(step, X, y, metadata)
+                    else:
+                        teach(step, X, y, metadata["partial_fit"])
             except Exception as error:
-                error.add_note(
-                    f"In step {name!r} of a {kind}, whose steps are all as they were "
-                    "before the mini-batch."
-                )
+                note_path(error, self._path_of(name))
                 raise
-
-    def _route(self, params: dict[str, Any]) -> Mapping[str, Any]:
-        """Metadata by step, method and name."""
-        if _is_routing_enabled():
-            routed: Mapping[str, Any] = process_routing(self, "partial_fit", **params)
-            return routed
-        routed = {name: {"partial_fit": {}, "transform": {}} for name, _ in self.steps}
-        learning = {name: step for name, step in self.steps if _learns(step)}
-        for key, value in params.items():
-            prefix, _, argument = key.partition("__")
-            if argument:
-                takers = [name for name in learning if name == prefix]
-            else:
-                argument = key
-                takers = [name for name, step in learning.items() if _asks(step, key)]
-            if not takers:
-                raise ValueError(
-                    f"No step of this {type(self).__name__} takes {key!r} when it "
-                    f"learns from a mini-batch. The steps that learn are "
-                    f"{list(learning)}."
-                )
-            for name in takers:
-                routed[name]["partial_fit"][argument] = value
-        return routed
+        return X
 
 
 def make_streaming_pipeline(
@@ -337,146 +360,257 @@ def make_streaming_pipeline(
     )
 
 
-def _is_routing_enabled() -> bool:
-    return bool(get_config()["enable_metadata_routing"])
+class StreamingFeatureUnion(StreamingMixin, FeatureUnion):
+    """A scikit-learn FeatureUnion that also learns from mini-batches.
 
+    It is a :class:`~sklearn.pipeline.FeatureUnion` that also has
+    :meth:`partial_fit`: all transformers learn from the same mini-batch, side by
+    side. What each does with it is as in :class:`StreamingPipeline`.
 
-def _passes_through(step: Any) -> bool:
-    return step is None or step == "passthrough"
+    Read more in the :ref:`user guide <streaming>`.
 
+    Parameters
+    ----------
+    transformer_list : list of (str, transformer) tuples
+        Names and transformers, as for FeatureUnion. One may be "drop" or
+        "passthrough".
 
-def _is_frozen(step: Any) -> bool:
-    return isinstance(step, FrozenEstimator)
+    n_jobs : int, default=None
+        Number of jobs, as for FeatureUnion.
 
+    transformer_weights : dict, default=None
+        Factors of the outputs, by name.
 
-def _learns(step: Any) -> bool:
-    # A frozen estimator lends the partial_fit of the one inside.
-    return not _is_frozen(step) and hasattr(step, "partial_fit")
+    verbose : bool, default=False
+        Whether ``fit`` and :meth:`partial_fit` print the time of each transformer.
 
+    verbose_feature_names_out : bool, default=True
+        Whether names of features begin with that of their transformer.
 
-def _is_stateless(step: Any) -> bool:
-    return hasattr(step, "__sklearn_tags__") and not get_tags(step).requires_fit
+    Attributes
+    ----------
+    named_transformers : Bunch
+        The transformers by name.
 
+    n_features_in_ : int
+        Number of features that the first transformer has seen.
 
-def _can_only_fit(step: Any) -> bool:
-    is_estimator = hasattr(step, "fit") or hasattr(step, "fit_transform")
-    return is_estimator and not (
-        _is_frozen(step) or _learns(step) or _is_stateless(step)
-    )
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Their names, if it has seen any.
 
+    See Also
+    --------
+    make_streaming_union : The same, with names made from the types.
+    StreamingPipeline : Steps that learn one after the other.
+    sk_batchnorm.compose.StreamingColumnTransformer : Each learns from columns of its
+        own.
 
-def _teach(step: Any, X: Any, y: Any, metadata: Mapping[str, Any]) -> None:
-    if _learns(step):
-        step.partial_fit(X, y, **metadata)
-    elif not hasattr(step, "n_features_in_"):
-        # A stateless step learns the number and the names of the features, no
-        # more; a frozen one checks that it is fitted.
-        step.fit(X, y)
+    Notes
+    -----
+    A mini-batch is learned by all transformers or by none, as in
+    :class:`StreamingPipeline`.
 
-
-def _check_steps_stream(pipeline: StreamingPipeline, prefix: str = "") -> None:
-    """Raise AttributeError if there is a step that can only fit."""
-    for name, step in pipeline.steps:
-        if _is_nested(step):
-            _check_steps_stream(step, f"{prefix}{name}__")
-        elif _can_only_fit(step):
-            kind = type(step).__name__
-            advice = (
-                "make it a StreamingPipeline"
-                if isinstance(step, Pipeline)
-                else f"fit it once and freeze it, FrozenEstimator({kind}(...).fit(X)), "
-                "or take an estimator that has partial_fit"
-            )
-            raise AttributeError(
-                f"This {type(pipeline).__name__} has no partial_fit, since its step "
-                f"{prefix + name!r} ({kind}) can only fit: {advice}."
-            )
-
-
-def _asks(step: Any, argument: str) -> bool:
-    """Whether a step that learns takes an argument of that name."""
-    if _is_nested(step):
-        return any(_learns(s) and _asks(s, argument) for _, s in step.steps)
-    method = step.partial_fit
-    return argument in _argument_names(getattr(method, "__func__", method))
-
-
-@lru_cache
-def _argument_names(function: Callable[..., Any]) -> frozenset[str]:
-    return frozenset(signature(function).parameters)
-
-
-def _is_nested(step: Any) -> bool:
-    # As isinstance, which takes longer, as it asks Pipeline's metaclass.
-    return StreamingPipeline in type(step).__mro__
-
-
-def _with_nested(pipeline: StreamingPipeline, prefix: str = "") -> list[Any]:
-    """Names and steps, those of pipelines among them before the pipelines."""
-    found = []
-    for name, step in pipeline.steps:
-        if _is_nested(step):
-            found += _with_nested(step, f"{prefix}{name}__")
-        found.append((prefix + name, step))
-    return found
-
-
-def _copy(name: str, step: Any, copies: dict[int, Any]) -> None:
-    """Copy a step into the copies; what steps share, their copies share too."""
-    try:
-        copied = _deepcopy(step, copies)
-        if not _passes_through(step):
-            vars(copied)  # what the step is to take over
-    except Exception as error:
-        raise TypeError(
-            f"Step {name!r} ({type(step).__name__}) can't be copied, so that a "
-            f"mini-batch that fails could not be undone: {error}"
-        ) from error
-
-
-# What a class defines to be copied, or pickled, in a way of its own.
-_OWN_WAYS = {
-    "__deepcopy__",
-    "__getattr__",
-    "__getattribute__",
-    "__getnewargs__",
-    "__getnewargs_ex__",
-    "__getstate__",
-    "__new__",
-    "__reduce__",
-    "__reduce_ex__",
-    "__setstate__",
-    "__slots__",
-}
-_IMMUTABLE = {bool, float, int, str, type(None)}
-
-
-def _deepcopy(step: Any, copies: dict[int, Any]) -> Any:
-    """Copy as deepcopy does, but most estimators in less time."""
-    kind: Any = type(step)
-    if id(step) in copies or kind in dispatch_table or not _is_its_attributes(kind):
-        return deepcopy(step, copies)
-    # Subclasses may write to attributes of these names.
-    shared = REPLACED if kind is BatchNorm1dTransformer else frozenset()
-    copied = copies[id(step)] = draft_of(step)
-    attributes = vars(copied)
-    for name, value in attributes.items():
-        if type(value) not in _IMMUTABLE and name not in shared:
-            attributes[name] = deepcopy(value, copies)
-    return copied
-
-
-@lru_cache
-def _is_its_attributes(kind: Any) -> bool:
-    """Whether a copy of each attribute makes a copy of an estimator.
-
-    That of a BatchNorm1dTransformer has a state of its own only for pickles, and so has
-    BaseEstimator.
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.preprocessing import MinMaxScaler
+    >>> from sk_batchnorm import BatchNorm1dTransformer
+    >>> from sk_batchnorm.pipeline import StreamingFeatureUnion
+    >>> union = StreamingFeatureUnion(
+    ...     [("bn", BatchNorm1dTransformer(halflife=10)), ("range", MinMaxScaler())]
+    ... )
+    >>> for batch in np.split(np.arange(20.0).reshape(-1, 1), 4):
+    ...     _ = union.partial_fit(batch)
+    >>> union.transform([[19.0]]).round(2)
+    array([[1.32, 1.  ]])
     """
-    if kind is BatchNorm1dTransformer:
-        return True
-    return issubclass(kind, BaseEstimator) and all(
-        _OWN_WAYS.isdisjoint(vars(base))
-        for base in kind.__mro__
-        if base not in (ABC, BaseEstimator, BatchNorm1dTransformer, object)
-    )
+
+    transformer_list: list[Part]
+    _holders = ("transformer_list",)
+
+    __metadata_request__partial_fit: ClassVar[dict[str, str]] = {
+        "sample_weight": UNUSED
+    }
+    __metadata_request__fit: ClassVar[dict[str, str]] = {"sample_weight": UNUSED}
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        **params: Any,
+    ) -> Self:
+        """Fit all transformers, as FeatureUnion does.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The data.
+
+        y : array-like, default=None
+            Its targets, passed to each transformer.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples.
+
+        **params : dict of str to object
+            Further metadata, such as `times`. Without metadata routing, a keyword
+            goes to each transformer whose ``fit`` has an argument of that name, or to
+            all if none has; ``name__keyword`` goes to that transformer alone.
+
+        Returns
+        -------
+        StreamingFeatureUnion
+            The union itself.
+        """
+        params |= without_none(sample_weight=sample_weight)
+        if (
+            not params
+            or is_routing_enabled()
+            or not are_taken(self.transformer_list, params, "fit")
+        ):
+            super().fit(X, y, **params)
+        else:
+            self._fit_routed(X, y, params)
+        return self
+
+    def fit_transform(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        **params: Any,
+    ) -> Any:
+        """Fit all transformers, and stack what they make of X.
+
+        Parameters
+        ----------
+        X, y, sample_weight, **params
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        array-like or sparse matrix of shape (n_samples, n_features_out)
+            The outputs, side by side.
+        """
+        params |= without_none(sample_weight=sample_weight)
+        if (
+            not params
+            or is_routing_enabled()
+            or not are_taken(self.transformer_list, params, "fit")
+        ):
+            return super().fit_transform(X, y, **params)
+        return self._fit_routed(X, y, params)
+
+    @if_parts_stream
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        **params: Any,
+    ) -> Self:
+        """Learn from one mini-batch, in all transformers or in none.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The mini-batch.
+
+        y : array-like, default=None
+            Its targets, passed to each transformer.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples.
+
+        **params : dict of str to object
+            Further metadata, such as `times`, which reach the transformers as in
+            :meth:`StreamingPipeline.partial_fit`.
+
+        Returns
+        -------
+        StreamingFeatureUnion
+            The union itself.
+
+        Raises
+        ------
+        AttributeError
+            If a transformer can only fit.
+        TypeError
+            If a transformer can't be copied, or is not an estimator.
+        ValueError
+            If no transformer takes a keyword, or if one refuses the mini-batch. As
+            after any error, the transformers are as they were; a note on the error
+            names the one that raised it.
+        """
+        params |= without_none(sample_weight=sample_weight)
+        self._learn_in_all(X, y, params)
+        return self
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return which metadata go to which transformer, as for FeatureUnion.
+
+        Returns
+        -------
+        MetadataRouter
+            FeatureUnion's routes, and from ``partial_fit`` to the transformers'
+            ``partial_fit`` and ``transform``.
+        """
+        return with_partial_fit(super().get_metadata_routing())
+
+    def _parts(self) -> list[Part]:
+        return self.transformer_list
+
+    def _set_parts(self, parts: list[Any]) -> None:
+        names = [name for name, _ in self.transformer_list]
+        self.transformer_list = list(zip(names, parts, strict=True))
+
+    def _check(self) -> None:
+        check_transformers(self)
+
+    def _learn(self, X: Any, y: Any, params: Any, *, transforms: bool) -> Any:
+        return self._run(X, y, params, "partial_fit")
+
+    def _fit_routed(self, X: Any, y: Any, params: Any) -> Any:
+        draft = draft_of(self)
+        Z = draft._run(X, y, params, "fit")
+        commit(self, draft)
+        return Z
+
+    def _run(self, X: Any, y: Any, params: Any, method: str) -> Any:
+        """``fit_transform``, in which each transformer learns by a method."""
+        routed = route(self, params, method)
+        learner = learners(self, routed, method, is_cloned=False)
+        self._set_parts([learner(*part) for part in self.transformer_list])
+        Z = super().fit_transform(X, y)
+        self._set_parts([unwrapped(part) for _, part in self.transformer_list])
+        return Z
+
+
+def make_streaming_union(*transformers: Any, **params: Any) -> StreamingFeatureUnion:
+    """Make a StreamingFeatureUnion whose transformers are named after their types.
+
+    Parameters
+    ----------
+    *transformers : estimators
+        The names are those that ``sklearn.pipeline.make_union`` gives: the types in
+        lowercase, numbered where one comes twice.
+
+    **params
+        Keywords of ``sklearn.pipeline.make_union``: `n_jobs`, `verbose` and, in
+        scikit-learn 1.7 or newer, `verbose_feature_names_out`.
+
+    Returns
+    -------
+    StreamingFeatureUnion
+
+    Examples
+    --------
+    >>> from sklearn.preprocessing import MinMaxScaler, StandardScaler
+    >>> from sk_batchnorm.pipeline import make_streaming_union
+    >>> union = make_streaming_union(StandardScaler(), MinMaxScaler())
+    >>> list(union.named_transformers)
+    ['standardscaler', 'minmaxscaler']
+    """
+    union = make_union(*transformers, **params)
+    return StreamingFeatureUnion(**union.get_params(deep=False))

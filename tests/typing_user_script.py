@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, assert_type
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import config_context
-from sklearn.linear_model import Ridge, SGDClassifier
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge, SGDClassifier, SGDRegressor
 from sklearn.utils.metadata_routing import MetadataRequest, MetadataRouter
 
 import sk_batchnorm
@@ -117,7 +119,12 @@ def functional() -> None:
 
 
 def pipeline() -> None:
-    from sk_batchnorm.pipeline import StreamingPipeline, make_streaming_pipeline
+    from sk_batchnorm.pipeline import (
+        StreamingFeatureUnion,
+        StreamingPipeline,
+        make_streaming_pipeline,
+        make_streaming_union,
+    )
 
     steps = [("bn", BatchNorm1dTransformer()), ("clf", SGDClassifier())]
     pipe = StreamingPipeline(steps, memory=None, verbose=False)
@@ -128,6 +135,62 @@ def pipeline() -> None:
     assert_type(fold(pipe), StreamingPipeline)
     made = make_streaming_pipeline(BatchNorm1dTransformer(), SGDClassifier())
     assert_type(made, StreamingPipeline)
+    assert_type(made.fit(X, y, sample_weight=np.ones(8)), StreamingPipeline)
+    timed = StreamingPipeline([("bn", BatchNorm1dTransformer(halflife=3))])
+    print(timed.fit_transform(X, times=np.arange(8)))
+
+    union = StreamingFeatureUnion(
+        [("bn", BatchNorm1dTransformer()), ("pass", "passthrough")], n_jobs=None
+    )
+    assert_type(union.partial_fit(X, y, np.ones(8)), StreamingFeatureUnion)
+    assert_type(union.fit(X, sample_weight=np.ones(8)), StreamingFeatureUnion)
+    assert_type(union.fit_transform(X), Any)
+    union_router: MetadataRouter = union.get_metadata_routing()
+    print(union_router)
+    same = make_streaming_union(BatchNorm1dTransformer(), n_jobs=1, verbose=False)
+    assert_type(same, StreamingFeatureUnion)
+
+
+def compose() -> None:
+    from sk_batchnorm.compose import (
+        FitOnce,
+        StreamingColumnTransformer,
+        StreamingTransformedTargetRegressor,
+        make_streaming_column_transformer,
+    )
+
+    once = FitOnce(PCA(1))
+    assert_type(once.partial_fit(X), FitOnce)
+    assert_type(once.fit(X), FitOnce)
+    print(once.set_output(transform="default").fit_transform(X))
+    print(FitOnce(KMeans(2)).fit_predict(X))
+    print(once.get_metadata_routing(), once.components_, once.transform(X))
+
+    table = StreamingColumnTransformer(
+        [("bn", BatchNorm1dTransformer(), [0]), ("once", FitOnce(PCA(1)), [1, 2])],
+        remainder="drop",
+    )
+    assert_type(table.partial_fit(X, y, np.ones(8)), StreamingColumnTransformer)
+    assert_type(table.fit(X, sample_weight=np.ones(8)), StreamingColumnTransformer)
+    assert_type(table.fit_transform(X), Any)
+    router: MetadataRouter = table.get_metadata_routing()
+    print(router, table.named_transformers_["bn"].running_mean_)
+    made = make_streaming_column_transformer(
+        (BatchNorm1dTransformer(), [0]), remainder="passthrough"
+    )
+    assert_type(made, StreamingColumnTransformer)
+
+    model = StreamingTransformedTargetRegressor(
+        SGDRegressor(), transformer=BatchNorm1dTransformer(bias_correction=True)
+    )
+    target = X[:, 0]
+    assert_type(
+        model.partial_fit(X, target, sample_weight=np.ones(8)),
+        StreamingTransformedTargetRegressor,
+    )
+    assert_type(model.fit(X, target), StreamingTransformedTargetRegressor)
+    target_router: MetadataRouter = model.get_metadata_routing()
+    print(target_router, model.predict(X), model.regressor_, model.transformer_)
 
 
 def plot() -> None:

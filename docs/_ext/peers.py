@@ -18,6 +18,8 @@ from sphinx.environment import BuildEnvironment
 SKLEARN = "https://scikit-learn.org/stable"
 SET_OUTPUT = "sphx_glr_auto_examples_miscellaneous_plot_set_output.py"
 PAGES = {
+    "fit": "glossary.html#term-fit",
+    "r2_score": "modules/model_evaluation.html#r2-score",
     "df_output_transform": "modules/df_output_transform.html",
     "meta-estimator": "glossary.html#term-meta-estimator",
     "metadata_routing": "metadata_routing.html",
@@ -26,7 +28,13 @@ PAGES = {
 # Of pages that are linked to without a text.
 TITLES = {SET_OUTPUT: "Introducing the set_output API"}
 API = {
+    "sklearn.compose.ColumnTransformer",
+    "sklearn.compose.TransformedTargetRegressor",
+    "sklearn.frozen.FrozenEstimator",
     "sklearn.model_selection.TimeSeriesSplit",
+    "sklearn.metrics.r2_score",
+    "sklearn.multioutput.MultiOutputRegressor",
+    "sklearn.pipeline.FeatureUnion",
     "sklearn.pipeline.Pipeline",
     "sklearn.preprocessing.StandardScaler",
     "sklearn.set_config",
