@@ -1,13 +1,19 @@
-"""Conversion to ONNX: importing this module teaches skl2onnx the transformer.
+"""Conversion to ONNX: importing this module teaches skl2onnx the package's classes.
 
 After ``import sk_batchnorm.onnx``, ``skl2onnx.to_onnx`` converts a fitted
 :class:`~sk_batchnorm.BatchNorm1dTransformer`, on its own or anywhere in a Pipeline, a
-ColumnTransformer, a FeatureUnion or a GridSearchCV, and so do its subclasses. A
-:class:`~sk_batchnorm.pipeline.StreamingPipeline` may stand wherever a Pipeline may, and
-FrozenEstimator and what :func:`~sk_batchnorm.fold` makes wherever the estimator inside
-may. The transformer becomes one BatchNormalization node, with others before it if the
-input needs them. Missing values stay missing, and the input may have two or three
-dimensions.
+ColumnTransformer, a FeatureUnion or a GridSearchCV, and so do its subclasses. The
+transformer becomes one BatchNormalization node, with others before it if the input
+needs them. Missing values stay missing, and the input may have two or three dimensions.
+
+A :class:`~sk_batchnorm.pipeline.StreamingPipeline`,
+:class:`~sk_batchnorm.pipeline.StreamingFeatureUnion` or
+:class:`~sk_batchnorm.compose.StreamingColumnTransformer` may stand wherever
+scikit-learn's may. :class:`~sk_batchnorm.compose.FitOnce`, FrozenEstimator and what
+:func:`~sk_batchnorm.fold` makes may stand wherever the estimator inside may. A
+:class:`~sk_batchnorm.compose.StreamingTransformedTargetRegressor`, and scikit-learn's
+TransformedTargetRegressor too, becomes the nodes of its regressor, with the inverse of
+its transformer behind them.
 
 The output is float64 if the input is float64, else float32. This holds for integers
 too, which skl2onnx generally treats as float32; they are computed in float64 and then
@@ -36,11 +42,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    StandardScaler,
+)
 from sklearn.utils.validation import check_is_fitted
 
 from sk_batchnorm._fold import PredictionOnly, unfolded
@@ -49,11 +63,20 @@ from sk_batchnorm._normalize import ROUNDING, output_dtype
 from sk_batchnorm._running_stats import RunningStats
 from sk_batchnorm._transformer import BatchNorm1dTransformer
 from sk_batchnorm._validation import state_of
-from sk_batchnorm.pipeline import StreamingPipeline
+from sk_batchnorm.compose import (
+    FitOnce,
+    StreamingColumnTransformer,
+    StreamingTransformedTargetRegressor,
+)
+from sk_batchnorm.pipeline import StreamingFeatureUnion, StreamingPipeline
 
 try:
     from onnx.helper import np_dtype_to_tensor_dtype, tensor_dtype_to_np_dtype
-    from skl2onnx import get_model_alias, update_registered_converter
+    from skl2onnx import (
+        get_model_alias,
+        update_registered_converter,
+        update_registered_parser,
+    )
     from skl2onnx._parse import _parse_sklearn
     from skl2onnx._supported_operators import sklearn_operator_name_map
     from skl2onnx.algebra import onnx_ops as ops
@@ -68,6 +91,8 @@ __all__: list[str] = []
 
 _ALIAS = "SkBatchnormBatchNorm1dTransformer"
 _WRAPPED_ALIAS = "SkBatchnormWrapped"
+_TARGET_ALIAS = "SkBatchnormTransformedTarget"
+_INVERSE_ALIAS = "SkBatchnormInverse"
 
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -261,17 +286,28 @@ def _check_transform_is_ours(kind: type) -> None:
         )
 
 
-# FrozenEstimator and what fold makes: as if the estimator in it stood there.
+# FrozenEstimator, FitOnce and what fold makes: as if the estimator in it stood there.
 
 
 def _wrapped(model: Any) -> Any:
-    return model.estimator if isinstance(model, FrozenEstimator) else unfolded(model)
+    if isinstance(model, FrozenEstimator):
+        return model.estimator
+    if isinstance(model, FitOnce):
+        check_is_fitted(model)
+        return model.estimator_
+    return unfolded(model)
 
 
 def _parse_wrapped(
     scope: Any, model: Any, inputs: Any, custom_parsers: Any = None
 ) -> Any:
-    """Parse the estimator inside, with the options of both; its own come first."""
+    """Parse the estimator inside."""
+    inner = _wrapped_with_options(scope, model)
+    return _parse_sklearn(scope, inner, inputs, custom_parsers=custom_parsers)
+
+
+def _wrapped_with_options(scope: Any, model: Any) -> Any:
+    """Estimator inside, with the options of both; its own come first."""
     inner, given = _wrapped(model), scope.options or {}
     options = {
         **scope.get_options(model),
@@ -280,7 +316,7 @@ def _parse_wrapped(
     }
     if options:
         scope.add_options(id(inner), options)
-    return _parse_sklearn(scope, inner, inputs, custom_parsers=custom_parsers)
+    return inner
 
 
 def _calculate_shape_of_wrapped(operator: Any) -> None:
@@ -311,6 +347,245 @@ def _convert_wrapped(scope: Any, operator: Any, container: Any) -> None:
         apply_identity(scope, output.full_name, each.full_name, container)
 
 
+# ColumnTransformers and FeatureUnions that stream: as if scikit-learn's stood there.
+
+
+def _parse_columns(
+    scope: Any, model: Any, inputs: Any, custom_parsers: Any = None
+) -> Any:
+    """Parse a ColumnTransformer of the same parts, in words that skl2onnx knows."""
+    check_is_fitted(model)
+    inputs, parts = list(inputs), []
+    widths = _widths(inputs, model)
+    for name, part, given in model.transformers_:
+        if isinstance(part, str) and part == "drop":
+            continue
+        # By the type, skl2onnx decides whether to put the columns together first.
+        while isinstance(part, (FitOnce, FrozenEstimator)):
+            part = _wrapped_with_options(scope, part)
+        columns = _columns(inputs, widths, model, given)
+        if _order(columns, widths) != columns:
+            # One by one, side by side, as a further input.
+            each = [(str(i), "passthrough", [c]) for i, c in enumerate(columns)]
+            (moved,) = _parse_sklearn(scope, _column_transformer(each), inputs)
+            moved.type = type(moved.type)([None, len(columns)])
+            columns = list(range(sum(widths), sum(widths) + len(columns)))
+            inputs.append(moved)
+            widths.append(len(columns))
+        parts.append((name, part, columns))
+    plain = _column_transformer(parts, transformer_weights=model.transformer_weights)
+    return _parse_sklearn(scope, plain, inputs, custom_parsers=custom_parsers)
+
+
+def _column_transformer(parts: list[Any], **params: Any) -> ColumnTransformer:
+    fitted = ColumnTransformer(parts, **params)
+    fitted.transformers_ = parts
+    return fitted
+
+
+def _widths(inputs: list[Any], model: Any) -> list[int]:
+    """Number of columns of each input; that of a step before is not known yet."""
+    if len(inputs) == 1 and not _is_known(inputs[0]):
+        (each,) = inputs
+        if len(each.type.shape) in (0, 2):
+            each.type = type(each.type)([None, model.n_features_in_])
+    if not all(map(_is_known, inputs)):
+        raise ValueError(
+            f"{type(model).__name__} needs ONNX inputs of two dimensions with a known "
+            f"number of columns; got {', '.join(str(each.type) for each in inputs)}."
+        )
+    return [each.type.shape[1] for each in inputs]
+
+
+def _is_known(variable: Any) -> bool:
+    shape = variable.type.shape
+    return len(shape) == 2 and isinstance(shape[1], Integral)
+
+
+def _columns(inputs: list[Any], widths: list[int], model: Any, given: Any) -> list[Any]:
+    """Positions of columns in the inputs side by side.
+
+    Among inputs of one column each that is known by its name, if columns have names.
+    """
+    names = getattr(model, "feature_names_in_", np.array([]))
+    position: dict[Any, Any] = {name: i for i, name in enumerate(names)}
+    if isinstance(given, slice):
+        start, stop = (position.get(each, each) for each in (given.start, given.stop))
+        is_named = start is not given.start or stop is not given.stop
+        if isinstance(given.stop, str):
+            stop = cast(int, stop) + 1  # it is the last one
+        given = slice(start, stop, given.step)
+    else:
+        given = np.atleast_1d(given).tolist()
+        is_named = any(isinstance(each, str) for each in given)
+        given = [position.get(each, each) for each in given]
+    columns: list[Any] = np.arange(model.n_features_in_)[given].tolist()
+    if not position:
+        return columns
+    starts = np.cumsum([0, *widths]).tolist()
+    known = {
+        each.raw_name: start
+        for each, start, width in zip(inputs, starts, widths, strict=False)
+        if width == 1
+    }
+    wanted = names[columns]
+    if set(wanted) <= set(known):
+        return [known[name] for name in wanted]
+    # skl2onnx says which name is none of the inputs.
+    return wanted.tolist() if is_named and len(inputs) > 1 else columns
+
+
+def _order(columns: list[Any], widths: list[int]) -> list[Any]:
+    """Order in which skl2onnx takes columns.
+
+    Those of an input together, and if they are as many as the input has, just that.
+    """
+    if any(isinstance(each, str) for each in columns):
+        return columns
+    ends = np.cumsum(widths)
+    owners = np.searchsorted(ends, columns, side="right").tolist()
+    order: list[int] = []
+    for owner in dict.fromkeys(owners):
+        taken = [
+            each for each, its in zip(columns, owners, strict=True) if its == owner
+        ]
+        if len(taken) == widths[owner]:
+            taken = list(range(ends[owner] - widths[owner], ends[owner]))
+        order += taken
+    return order
+
+
+def _parse_union(
+    scope: Any, model: Any, inputs: Any, custom_parsers: Any = None
+) -> Any:
+    """Parse a FeatureUnion of the same parts but for "drop", which skl2onnx refuses."""
+    parts = [
+        (name, part)
+        for name, part in model.transformer_list
+        if not (isinstance(part, str) and part == "drop")
+    ]
+    plain = FeatureUnion(parts, transformer_weights=model.transformer_weights)
+    return _parse_sklearn(scope, plain, inputs, custom_parsers=custom_parsers)
+
+
+# TransformedTargetRegressor: what the regressor predicts, then the inverse.
+
+
+class _Inverse(BaseEstimator):
+    """A step that undoes what a target's transformer does."""
+
+    def __init__(self, transformer: Any) -> None:
+        self.transformer = transformer
+
+
+def _parse_target(
+    scope: Any, model: Any, inputs: Any, custom_parsers: Any = None
+) -> Any:
+    check_is_fitted(model)
+    outputs = _parse_sklearn(
+        scope, model.regressor_, inputs, custom_parsers=custom_parsers
+    )
+    for each in outputs:  # those of a GridSearchCV say that they end the graph
+        each.init_status(is_leaf=False)
+    return _parse_sklearn(scope, _Inverse(model.transformer_), outputs)
+
+
+def _convert_target(scope: Any, operator: Any, container: Any) -> None:
+    """Convert one that a converter, not a parser, came upon, as in a voting."""
+    outputs = _parse_target(scope, operator.raw_operator, operator.inputs)
+    (y,), opset = outputs, container.target_opset
+    out = _dtype(operator.outputs[0])
+    _cast(y, out, opset, output_names=operator.outputs).add_to(scope, container)
+
+
+def _calculate_shape_of_target(operator: Any) -> None:
+    """Make the output float, which at times is declared to be what X is."""
+    (output,) = operator.outputs
+    if not isinstance(output.type, DoubleTensorType):
+        output.type = FloatTensorType(output.type.shape)
+
+
+def _calculate_shape_of_inverse(operator: Any) -> None:
+    if len(operator.inputs) != 1:
+        raise ValueError(
+            "The regressor of a TransformedTargetRegressor has to predict one array; "
+            f"it is converted to {len(operator.inputs)} ONNX outputs."
+        )
+    (predicted,) = operator.inputs
+    double = isinstance(predicted.type, DoubleTensorType)
+    kind = DoubleTensorType if double else FloatTensorType
+    operator.outputs[0].type = kind(predicted.type.shape)
+
+
+def _convert_inverse(scope: Any, operator: Any, container: Any) -> None:
+    """Add the nodes that compute what ``inverse_transform`` does, in float64."""
+    opset, out = container.target_opset, _dtype(operator.outputs[0])
+    # Also where float64 is declared: a tree's node computes float32 all the same.
+    y = _cast(operator.inputs[0], _DOUBLE, opset)
+    for node, values in _inverse_of(operator.raw_operator.transformer):
+        y = node(y, np.asarray(values, dtype=np.float64), op_version=opset)
+    _cast(y, out, opset, output_names=operator.outputs).add_to(scope, container)
+
+
+def _inverse_of(transformer: Any) -> list[tuple[Any, Any]]:
+    """Nodes and their second inputs, one after the other."""
+    if transformer is None or (
+        isinstance(transformer, str) and transformer == "passthrough"
+    ):
+        return []
+    if isinstance(transformer, (FitOnce, FrozenEstimator)):
+        return _inverse_of(_wrapped(transformer))
+    if isinstance(transformer, Pipeline):
+        steps = [step for _, step in reversed(transformer.steps)]
+        return [node for step in steps for node in _inverse_of(step)]
+    if isinstance(transformer, FunctionTransformer) and transformer.inverse_func:
+        raise NotImplementedError(
+            f"func and inverse_func can't be converted to ONNX. {_INVERTIBLE}"
+        )
+    kind = type(transformer)
+    for known, inverse in _INVERSES.items():
+        if isinstance(transformer, known) and _inherits(kind, known):
+            nodes = inverse(transformer)
+            return [(node, values) for node, values in nodes if values is not None]
+    raise NotImplementedError(
+        f"The inverse of {kind.__name__} can't be converted to ONNX. {_INVERTIBLE}"
+    )
+
+
+def _inherits(kind: type, known: type) -> bool:
+    """Whether a class inverts as the known one does; ours for dask does so."""
+    definer = next(each for each in kind.__mro__ if "inverse_transform" in vars(each))
+    return definer is known or definer.__module__.partition(".")[0] == __package__
+
+
+def _inverse_of_ours(bn: BatchNorm1dTransformer) -> list[tuple[Any, Any]]:
+    bn.inverse_transform(np.zeros((1, bn.n_features_in_)))  # raises if there is none
+    stats: Any
+    stats, weight, bias = state_of(bn)
+    scale = stats.scale(bn.eps, weight, inverse=True)
+    mean = stats.mean if bn.with_mean else None
+    return [(ops.OnnxSub, bias), (ops.OnnxMul, scale), (ops.OnnxAdd, mean)]
+
+
+_INVERSES: dict[type, Callable[[Any], list[tuple[Any, Any]]]] = {
+    BatchNorm1dTransformer: _inverse_of_ours,
+    StandardScaler: lambda scaler: [
+        (ops.OnnxMul, scaler.scale_ if scaler.with_std else None),
+        (ops.OnnxAdd, scaler.mean_ if scaler.with_mean else None),
+    ],
+    MinMaxScaler: lambda scaler: [
+        (ops.OnnxSub, scaler.min_),
+        (ops.OnnxDiv, scaler.scale_),
+    ],
+    MaxAbsScaler: lambda scaler: [(ops.OnnxMul, scaler.scale_)],
+    FunctionTransformer: lambda identity: [],
+}
+_INVERTIBLE = (
+    "The transformer of the target may be a BatchNorm1dTransformer, StandardScaler, "
+    "MinMaxScaler or MaxAbsScaler, or a Pipeline of these, or None without func."
+)
+
+
 # Subclasses. skl2onnx looks up the very type of an estimator.
 
 
@@ -321,6 +596,26 @@ def _register_transformer(kind: type) -> None:
 def _register_pipeline(kind: type) -> None:
     # Its alias alone: the converter, the parser and the options are Pipeline's.
     sklearn_operator_name_map.update({kind: get_model_alias(Pipeline)})
+
+
+def _register_columns(kind: type) -> None:
+    sklearn_operator_name_map.update({kind: get_model_alias(ColumnTransformer)})
+    update_registered_parser(kind, _parse_columns)
+
+
+def _register_union(kind: type) -> None:
+    sklearn_operator_name_map.update({kind: get_model_alias(FeatureUnion)})
+    update_registered_parser(kind, _parse_union)
+
+
+def _register_target(kind: type) -> None:
+    update_registered_converter(
+        kind,
+        _TARGET_ALIAS,
+        _calculate_shape_of_target,
+        _convert_target,
+        parser=_parse_target,
+    )
 
 
 def _register_folded(kind: type) -> None:
@@ -363,6 +658,15 @@ def _register_with_subclasses(kind: Any, register: Callable[[type], None]) -> No
 
 _register_with_subclasses(BatchNorm1dTransformer, _register_transformer)
 _register_with_subclasses(StreamingPipeline, _register_pipeline)
+_register_with_subclasses(StreamingColumnTransformer, _register_columns)
+_register_with_subclasses(StreamingFeatureUnion, _register_union)
+_register_with_subclasses(StreamingTransformedTargetRegressor, _register_target)
+_register_with_subclasses(FitOnce, _register_wrapper)
 _register_with_subclasses(PredictionOnly, _register_folded)
+update_registered_converter(
+    _Inverse, _INVERSE_ALIAS, _calculate_shape_of_inverse, _convert_inverse
+)
+if TransformedTargetRegressor not in sklearn_operator_name_map:  # neither
+    _register_target(TransformedTargetRegressor)
 if FrozenEstimator not in sklearn_operator_name_map:  # skl2onnx 1.20 has none
     _register_wrapper(FrozenEstimator)

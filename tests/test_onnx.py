@@ -14,12 +14,19 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import ColumnTransformer, make_column_transformer
+from sklearn.compose import (
+    ColumnTransformer,
+    TransformedTargetRegressor,
+    make_column_selector,
+    make_column_transformer,
+)
 from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import (
     BaggingClassifier,
     BaggingRegressor,
     RandomForestClassifier,
+    RandomForestRegressor,
     StackingClassifier,
     StackingRegressor,
     VotingClassifier,
@@ -27,17 +34,41 @@ from sklearn.ensemble import (
 )
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
+from sklearn.linear_model import (
+    BayesianRidge,
+    LogisticRegression,
+    Ridge,
+    SGDClassifier,
+    SGDRegressor,
+)
 from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    OneHotEncoder,
+    RobustScaler,
+    StandardScaler,
+)
 from sklearn.svm import LinearSVC
 
 from sk_batchnorm import BatchNorm1dTransformer, fold
 from sk_batchnorm._compat import InvalidParameterError
-from sk_batchnorm.pipeline import StreamingPipeline
+from sk_batchnorm.compose import (
+    FitOnce,
+    StreamingColumnTransformer,
+    StreamingTransformedTargetRegressor,
+    make_streaming_column_transformer,
+)
+from sk_batchnorm.pipeline import (
+    StreamingFeatureUnion,
+    StreamingPipeline,
+    make_streaming_pipeline,
+    make_streaming_union,
+)
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -383,8 +414,9 @@ CLASSIFIERS = {
         [("a", pipe(BN(), LR())), ("b", LR())],
         flatten_transform=False,
     ),
+    # Of what takes no weights, which bagging passes in place of drawing rows.
     "bagging": lambda pipe: BaggingClassifier(
-        pipe(BN(), LR()), n_estimators=2, random_state=0
+        pipe(BN(), LinearDiscriminantAnalysis()), n_estimators=2, random_state=0
     ),
     # By the distance alone: skl2onnx takes a Pipeline's probabilities for it.
     "calibrated": lambda pipe: CalibratedClassifierCV(pipe(BN(), hinge()), cv=2),
@@ -662,6 +694,511 @@ def test_folded_before_the_import():
     )
     result = run(code)
     assert result.stdout == "['LinearRegressor']\n", result.stderr
+
+
+# Compositions that stream
+
+
+def table(dtype="float64", n=60):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(
+        {
+            "origin": ["JFK", "LGA", "EWR"] * (n // 3),
+            "temp": rng.normal(20.0, 5.0, n),
+            "carrier": ["AA", "UA"] * (n // 2),
+            "hour": rng.integers(0, 3, n),
+            "dew": rng.normal(5.0, 2.0, n),
+        }
+    ).astype({"temp": dtype, "dew": dtype})
+    is_late = X["carrier"] == "UA"
+    return X, (1000 + 20 * X["temp"] - 9 * X["dew"] + 50 * is_late).to_numpy()
+
+
+def one_hot(**params):
+    return FitOnce(OneHotEncoder(**params))
+
+
+def regress():
+    return SGDRegressor(random_state=0)
+
+
+def nest(last):
+    """Columns, dropped, passed on and not, then a union, then the last step."""
+    return StreamingPipeline(
+        [
+            (
+                "table",
+                StreamingColumnTransformer(
+                    [
+                        ("numbers", make_streaming_pipeline(BN()), ["temp", "dew"]),
+                        ("words", one_hot(), ["carrier"]),
+                        ("none", "drop", ["origin"]),
+                    ],
+                    remainder="passthrough",
+                ),
+            ),
+            ("union", make_streaming_union(BN(), "passthrough", MaxAbsScaler())),
+            ("last", last),
+        ]
+    )
+
+
+def learned(model, X, y=None, **params):
+    """Of two mini-batches."""
+    for part in (slice(30), slice(30, None)):
+        model.partial_fit(X[part], None if y is None else y[part], **params)
+    return model
+
+
+def assert_same_prediction(model, X, dtype, **options):
+    """The graph's one output is predict's, of ``dtype``; return the graph."""
+    graph = to_onnx(model, X, **options)
+    expected = model.predict(X)
+    expected = expected.reshape(len(expected), -1)
+    unit = TOLERANCE[dtype] * max(1.0, expected.std())
+    for (output,) in outputs(graph, X):
+        assert output.dtype == dtype
+        assert_allclose(output, expected, rtol=TOLERANCE[dtype], atol=unit)
+        assert output.shape == expected.shape
+    shape = graph.graph.output[0].type.tensor_type.shape
+    assert [each.dim_value for each in shape.dim] == [0, expected.shape[1]]
+    return graph
+
+
+TARGETS = {
+    "none": lambda: None,
+    "ours": BN,
+    "weight and bias": lambda: BN(weight_init=-3.0, bias_init=100.0, eps=0.5),
+    "no bias": lambda: BN(bias=False, weight_init=0.1),
+    "not affine": lambda: BN(affine=False),
+    "mean left": lambda: BN(with_mean=False),
+    "standard": StandardScaler,
+    "mean alone": lambda: StandardScaler(with_std=False),
+    "spread alone": lambda: StandardScaler(with_mean=False),
+    "neither": lambda: StandardScaler(with_mean=False, with_std=False),
+    "range": lambda: MinMaxScaler((-1, 3)),
+    "largest": MaxAbsScaler,
+    "pipeline": lambda: make_streaming_pipeline(MinMaxScaler(), "passthrough", BN()),
+    "identity": FunctionTransformer,
+    "fitted once": lambda: FitOnce(MinMaxScaler()),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nest_with_a_target(dtype, target):
+    X, y = table(dtype)
+    y = y / 1000 if target in ("none", "neither", "identity") else y
+    model = StreamingTransformedTargetRegressor(
+        nest(regress()), transformer=TARGETS[target]()
+    )
+    assert_same_prediction(learned(model, X, y), X, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nest_in_another_order(dtype):
+    """Columns by name; and the target transformed within the last step."""
+    X, y = table(dtype)
+    last = StreamingTransformedTargetRegressor(regress(), transformer=BN())
+    model = learned(nest(last), X, y)
+    assert_same_prediction(model, X, dtype)
+    moved = X[["dew", "hour", "carrier", "origin", "temp"]]
+    graph = assert_same_prediction(model, moved, dtype)
+    assert [each.name for each in graph.graph.input] == list(moved)
+
+
+def test_nest_classifies():
+    for dtype in TOLERANCE:
+        X, y = table(dtype)
+        y = np.digitize(y, np.quantile(y, [0.3, 0.6]))
+        # Steps so small that no probability is 1, where skl2onnx takes another label.
+        small = {"learning_rate": "constant", "eta0": 0.01, "random_state": 0}
+        model = nest(SGDClassifier(loss="log_loss", **small))
+        learned(model, X, y, classes=[0, 1, 2])
+        graph = to_onnx(model, X, options={"zipmap": False})
+        tolerance = TOLERANCE[dtype]
+        for label, probability in outputs(graph, X):
+            assert_array_equal(label, model.predict(X))
+            expected = model.predict_proba(X)
+            assert_allclose(probability, expected, rtol=tolerance, atol=tolerance)
+
+
+COLUMNS = {
+    "names": ["temp", "dew"],
+    "names in another order": ["dew", "temp"],
+    "one": ["dew"],
+    "slice of names": slice("hour", "dew"),
+    "slice from a name": slice("hour", None),
+    "positions": [4, 1],
+    "from the end": [-1, -4],
+    "array": np.array([1, 4]),
+    "slice": slice(1, None, 3),
+    "mask": [False, True, False, False, True],
+    "callable": make_column_selector(dtype_include="float"),
+    "none": [],
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_columns_however_they_are_chosen(name):
+    X, _ = table("float32")
+    model = StreamingColumnTransformer(
+        [("numbers", BN(), COLUMNS[name]), ("rest", "passthrough", ["hour"])]
+    )
+    assert_same_transform_of_columns(learned(model, X), X)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        [2, 0, 1],
+        [1, 1, 0],
+        [0, 1, 2],
+        [2],
+        [-1, 0],
+        slice(-2, None),
+        [True, False, True],
+        np.array([False, True, True]),
+        lambda X: [2, 1, 0],
+    ],
+)
+@pytest.mark.parametrize("part", [BN, lambda: "passthrough", lambda: FitOnce(PCA(1))])
+def test_columns_of_an_array(part, columns):
+    X = np.random.default_rng(0).normal([1.0, 5.0, 9.0], size=(60, 3))
+    X = X.astype(np.float32)
+    model = StreamingColumnTransformer(
+        [("a", part(), columns), ("b", part(), columns)],
+        transformer_weights={"a": 3.0},
+        remainder="passthrough",
+    )
+    assert_same_transform_of_columns(learned(model, X), X)
+
+
+def test_columns_of_several_arrays():
+    X, _ = table("float32")
+    X = X[["temp", "dew", "origin", "carrier"]]
+    model = make_streaming_column_transformer(
+        (one_hot(), [2, 3]), (BN(), [1, 0]), ("passthrough", [0, 1])
+    )
+    learned(model, X)
+    types = [
+        ("numbers", data_types.FloatTensorType([None, 2])),
+        ("words", data_types.StringTensorType([None, 2])),
+    ]
+    graph = to_onnx(model, initial_types=types)
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    numbers = X[["temp", "dew"]].to_numpy()
+    words = X[["origin", "carrier"]].to_numpy(dtype=object)
+    (output,) = session.run(None, {"numbers": numbers, "words": words})
+    assert_allclose(output, model.transform(X), rtol=1e-5, atol=1e-5)
+
+
+def test_columns_that_come_from_arrays_by_turns():
+    X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    model = make_streaming_column_transformer((BN(), [0, 2, 1]), ("passthrough", [3]))
+    learned(model, X)
+    types = [(name, data_types.FloatTensorType([None, 2])) for name in "ab"]
+    graph = to_onnx(model, initial_types=types)
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    (output,) = session.run(None, {"a": X[:, :2], "b": X[:, 2:]})
+    assert_allclose(output, model.transform(X), rtol=1e-5, atol=1e-5)
+
+
+def test_columns_behind_a_step_and_within_each_other():
+    X = np.random.default_rng(0).normal(3.0, size=(60, 4)).astype(np.float32)
+    inner = make_streaming_column_transformer((BN(), [2, 0, 1]))
+    for model in (
+        make_streaming_pipeline(BN(), inner),
+        make_streaming_pipeline(inner, clone(inner), BN()),
+        make_streaming_column_transformer((inner, [3, 1, 0])),
+        make_streaming_column_transformer((FitOnce(inner), [3, 1, 0])),
+        make_streaming_union(inner, "passthrough"),
+    ):
+        assert_same_transform_of_columns(learned(model, X), X)
+        kind = data_types.FloatTensorType([None, None])
+        graph = to_onnx(model, initial_types=[("X", kind)])
+        for (output,) in outputs(graph, X):
+            assert_allclose(output, model.transform(X), rtol=1e-5, atol=1e-5)
+
+
+def test_categories_of_several_types():
+    """Each column by itself, as if the encoder stood there."""
+    X, _ = table()
+    X["grade"] = np.arange(60) % 3 / 1.0
+    X["level"] = np.arange(60) % 4
+    columns = ["origin", "grade", "level"]
+    for encoder in (
+        one_hot(),
+        one_hot(sparse_output=False, drop="first"),
+        FitOnce(FrozenEstimator(OneHotEncoder().fit(X[columns]))),
+        FitOnce(make_pipeline(OneHotEncoder(sparse_output=False))),
+    ):
+        model = make_streaming_column_transformer((encoder, columns), (BN(), ["dew"]))
+        learned(model, X)
+        expected = model.transform(X)
+        if sparse.issparse(expected):
+            expected = expected.toarray()
+        for (output,) in outputs(to_onnx(model, X), X):
+            assert_allclose(output, expected, atol=1e-12)
+
+
+def test_other_categories_are_ignored():
+    X, _ = table()
+    table_ = make_streaming_column_transformer(
+        (one_hot(handle_unknown="ignore"), ["origin"]), (BN(), ["temp"])
+    )
+    model = learned(table_, X)
+    X.loc[0, "origin"] = "CDG"
+    for (output,) in outputs(to_onnx(model, X), X):
+        assert_array_equal(output[0, :3], 0.0)
+        assert_allclose(output, model.transform(X), atol=1e-12)
+
+
+def test_columns_that_are_not_there():
+    X, _ = table()
+    model = make_streaming_column_transformer((BN(), ["temp"]), (BN(), ["dew"]))
+    learned(model, X)
+    with pytest.raises(RuntimeError, match="Unable to find column name 'dew'"):
+        to_onnx(model, X.drop(columns="dew"))
+    array = X[["temp", "dew"]].to_numpy()
+    model = learned(make_streaming_column_transformer((BN(), [0, 1])), array)
+    for shape in ([None, 2, 3], [None]):
+        kind = data_types.DoubleTensorType(shape)
+        with pytest.raises(ValueError, match="two dimensions with a known number"):
+            to_onnx(model, initial_types=[("X", kind)])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_union(dtype):
+    X = np.random.default_rng(0).normal(3.0, 20.0, size=(60, 3)).astype(dtype)
+    union = StreamingFeatureUnion(
+        [
+            ("no", "drop"),
+            ("all", "passthrough"),
+            ("bn", BN()),
+            ("once", FitOnce(make_pipeline(BN(), MinMaxScaler()))),
+        ],
+        transformer_weights={"bn": 2.0},
+    )
+    assert_same_transform_of_columns(learned(union, X), X)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("inside", FROZEN)
+def test_fit_once_is_what_it_has_fitted(inside, options):
+    X, y = rows(3)
+    once = FitOnce(FROZEN[inside]()).fit(X, y)
+    expected = run_model(once.estimator_, X, OPTIONS[options](once.estimator_))
+    assert_equal_outputs(run_model(once, X, OPTIONS[options](once)), expected)
+    for model in (
+        StackingClassifier([("a", once)], cv="prefit"),
+        VotingClassifier([("a", FitOnce(FROZEN[inside]()))], **SOFT),
+        make_streaming_pipeline(BN(), FitOnce(FROZEN[inside]())),
+    ):
+        model.fit(X, y)
+        label, *_ = run_model(model, X).values()
+        assert_array_equal(label, model.predict(X))
+
+
+TARGET_REGRESSORS = [StreamingTransformedTargetRegressor, TransformedTargetRegressor]
+TARGET_PLACES = {
+    "alone": lambda ttr: ttr(Ridge()),
+    "default": lambda ttr: ttr(None),
+    "of a pipeline": lambda ttr: ttr(make_streaming_pipeline(BN(), Ridge())),
+    "of a search": lambda ttr: ttr(GridSearchCV(Ridge(), {}, cv=2)),
+    "of what is fitted once": lambda ttr: ttr(FitOnce(Ridge())),
+    "of another": lambda ttr: ttr(ttr(make_streaming_pipeline(BN(), Ridge()))),
+    "last": lambda ttr: make_streaming_pipeline(BN(), ttr(Ridge())),
+    "search": lambda ttr: GridSearchCV(ttr(Ridge()), {}, cv=2),
+    "fitted once": lambda ttr: FitOnce(ttr(Ridge())),
+    "outputs": lambda ttr: MultiOutputRegressor(ttr(Ridge())),
+    "of outputs": lambda ttr: ttr(MultiOutputRegressor(Ridge())),
+    "voting": lambda ttr: VotingRegressor([("a", ttr(Ridge())), ("b", Ridge())]),
+    "stacking": lambda ttr: StackingRegressor(
+        [("a", ttr(Ridge())), ("b", Ridge())], final_estimator=ttr(Ridge()), cv=2
+    ),
+    "bagging": lambda ttr: BaggingRegressor(
+        ttr(make_streaming_pipeline(BN(), Ridge())), n_estimators=2, random_state=0
+    ),
+}
+SEVERAL = {"alone", "default", "of a pipeline", "of another", "last", "search"}
+SEVERAL |= {"fitted once", "outputs", "of outputs"}
+
+
+@pytest.mark.parametrize("n_outputs", [1, 3])
+@pytest.mark.parametrize("place", TARGET_PLACES)
+@pytest.mark.parametrize("kind", TARGET_REGRESSORS)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_target_anywhere(dtype, kind, place, n_outputs):
+    if n_outputs > 1 and place not in SEVERAL:
+        pytest.skip("has one output")
+    if dtype == "int64" and place == "stacking":
+        pytest.skip("skl2onnx stacks none of integers")
+    X = np.random.default_rng(0).normal(3.0, 50.0, (60, 4)).astype(dtype)
+    y = (
+        1000
+        + X @ np.arange(4 * n_outputs).reshape(4, -1) * [1.0, -9.0, 90.0][:n_outputs]
+    )
+    y = y if "outputs" in place or n_outputs > 1 else y[:, 0]
+    model = TARGET_PLACES[place](
+        lambda regressor: kind(regressor, transformer=BN(weight_init=2, bias_init=1))
+    )
+    expected = model.fit(X, y).predict(X)
+    (output,) = run_model(model, X).values()
+    dtype = "float32" if dtype == "int64" else dtype
+    assert output.dtype == dtype
+    assert output.shape == (60, n_outputs)
+    tolerance = TOLERANCE[dtype]
+    atol = tolerance * expected.std()
+    assert_allclose(output, expected.reshape(output.shape), rtol=tolerance, atol=atol)
+
+
+@pytest.mark.parametrize("kind", TARGET_REGRESSORS)
+def test_target_of_one_column(kind):
+    X, _ = rows()
+    model = kind(Ridge(), transformer=BN()).fit(X, X[:, :1])
+    assert_same_prediction(model, X, "float32")
+
+
+def test_target_by_a_transformer_of_dask():
+    dask = pytest.importorskip("sk_batchnorm.dask")
+    X, _ = rows()
+    bn = dask.DaskBatchNorm1dTransformer()
+    model = TransformedTargetRegressor(Ridge(), transformer=bn).fit(X, X[:, 0])
+    assert_same_prediction(model, X, "float32")
+
+
+def test_target_of_a_tree_that_computes_float32():
+    X = rows()[0].astype(float)
+    model = TransformedTargetRegressor(
+        RandomForestRegressor(2, random_state=0), transformer=StandardScaler()
+    )
+    (output,) = run_model(model.fit(X, X[:, 0]), X).values()
+    assert output.dtype == np.float64
+    assert_allclose(output[:, 0], model.predict(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("opset", [11, 15, 18])
+def test_nest_by_opset(opset):
+    X, y = table("float32")
+    model = StreamingTransformedTargetRegressor(nest(regress()), transformer=BN())
+    learned(model, X, y)
+    graph = assert_same_prediction(model, X, "float32", target_opset=opset)
+    assert {each.domain: each.version for each in graph.opset_import}[""] <= opset
+
+
+def test_nest_by_given_types():
+    X, y = table("float32")
+    model = StreamingTransformedTargetRegressor(nest(regress()), transformer=BN())
+    learned(model, X, y)
+    graph = to_onnx(
+        model,
+        initial_types=data_types.guess_data_type(X),
+        final_types=[("delay", data_types.DoubleTensorType([None, 1]))],
+    )
+    assert [each.name for each in graph.graph.output] == ["delay"]
+    for (output,) in outputs(graph, X):
+        assert output.dtype == np.float64
+        assert_allclose(output[:, 0], model.predict(X), rtol=1e-5)
+
+
+class Outdone(BatchNorm1dTransformer):
+    def inverse_transform(self, X, copy=None):
+        return super().inverse_transform(X, copy) + 1
+
+
+@pytest.mark.parametrize("kind", TARGET_REGRESSORS)
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        (
+            {"func": np.log1p, "inverse_func": np.expm1},
+            NotImplementedError,
+            "func and inverse_func can't be converted to ONNX. The transformer of the "
+            "target may be a BatchNorm1dTransformer, StandardScaler, .* or a Pipeline",
+        ),
+        (
+            {"transformer": RobustScaler()},
+            NotImplementedError,
+            "inverse of RobustScaler can't be .* BatchNorm1dTransformer, StandardScal",
+        ),
+        (
+            {"transformer": make_pipeline(BN(), RobustScaler())},
+            NotImplementedError,
+            "inverse of RobustScaler can't be converted",
+        ),
+        (
+            {"transformer": Outdone()},
+            NotImplementedError,
+            "inverse of Outdone can't be converted",
+        ),
+    ],
+)
+def test_target_that_can_t_be_converted(kind, params, error, message):
+    X, _ = rows()
+    model = kind(Ridge(), check_inverse=False, **params).fit(X, np.abs(X[:, 0]))
+    with pytest.raises(error, match=message):
+        to_onnx(model, X)
+
+
+def test_target_that_predict_refuses():
+    X, _ = rows()
+    model = TransformedTargetRegressor(Ridge(), transformer=BN()).fit(X, X[:, 0])
+    model.transformer_.weight_ = np.zeros(1)
+    with pytest.raises(ValueError, match="can't undo a weight_ of 0"):
+        model.predict(X)
+    with pytest.raises(ValueError, match="can't undo a weight_ of 0"):
+        to_onnx(model, X)
+    model.transformer_ = BN(track_running_stats=False).fit(X[:, :1])
+    with pytest.raises(ValueError, match="needs running statistics"):
+        to_onnx(model, X)
+
+
+def test_target_of_two_results():
+    X, _ = rows()
+    bayes = TransformedTargetRegressor(BayesianRidge(), transformer=BN())
+    bayes.fit(X, X[:, 0])
+    options = {id(bayes.regressor_): {"return_std": True}}
+    with pytest.raises(ValueError, match="predict one array; it is .* to 2 ONNX"):
+        to_onnx(bayes, X, options=options)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        FitOnce(OneHotEncoder()),
+        make_streaming_column_transformer((BN(), [0])),
+        make_streaming_union(BN()),
+        StreamingTransformedTargetRegressor(Ridge()),
+        TransformedTargetRegressor(Ridge()),
+    ],
+)
+def test_compositions_not_fitted(model):
+    with pytest.raises(NotFittedError):
+        to_onnx(model, X)
+
+
+def test_subclasses_of_compositions():
+    class Columns(StreamingColumnTransformer):
+        pass
+
+    class Union(StreamingFeatureUnion):
+        pass
+
+    class Target(StreamingTransformedTargetRegressor):
+        pass
+
+    class Once(FitOnce):
+        pass
+
+    X, y = table()
+    columns = Columns(
+        [("numbers", BN(), ["dew", "temp"]), ("words", Once(OneHotEncoder()), [0])]
+    )
+    union = Union([("no", "drop"), ("bn", BN())])
+    pipe = SubclassedPipeline([("a", columns), ("b", union), ("c", regress())])
+    model = Target(pipe, transformer=Named())
+    assert_same_prediction(learned(model, X, y), X, "float64")
 
 
 # Subclasses
