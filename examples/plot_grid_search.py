@@ -76,18 +76,18 @@ for (name, score), values in accuracy.items():
 # %%
 # What the search shows
 # ---------------------
-# - The usual score can't choose. Naive Bayes has the same accuracy with every half-life:
-#   where the statistics stay as they are, normalising is one shift and one scale per
-#   feature, which the model has learned along with them. With SGD the scores differ
-#   only as much as its training does on differently scaled data.
+# - The usual score can't choose. Naive Bayes has the same accuracy with every
+#   half-life: where the statistics stay as they are, normalising is one shift and one
+#   scale per feature, which the model has learned along with them. With SGD the scores
+#   differ only as much as its training does on differently scaled data.
 # - With the prequential score, naive Bayes does best with a half-life of 32 rows. It
 #   forgets nothing itself, so that the statistics have to.
-# - SGD follows the drift itself. A short half-life only adds noise to its input, and the
-#   search chooses a long one. So the best half-life depends on the model behind, not on
-#   the data alone.
+# - SGD follows the drift itself. A short half-life only adds noise to its input, and
+#   the search chooses a long one. So the best half-life depends on the model behind,
+#   not on the data alone.
 # - The differences between neighbouring half-lives are small beside those between the
-#   folds. All of them are far better than a model that does not learn on, which is what
-#   the usual score measures.
+#   folds. On average, all of them are far better than a model that does not learn on,
+#   which is what the usual score measures.
 #
 # `momentum` is searched in the same way, with
 # ``{"batchnorm1dtransformer__momentum": [...]}`` and without a half-life.

@@ -246,7 +246,12 @@ def test_three_dimensions_are_cut_by_samples():
 
 
 @pytest.mark.parametrize(
-    "as_kind", [np.ndarray.tolist, pd.Series, lambda y: pl.Series(y.tolist())]
+    "as_kind",
+    [
+        np.ndarray.tolist,
+        lambda y: pl.Series(y.tolist()),
+        lambda y: pd.Series(y, index=np.linspace(0, 1, len(y))),  # not by its labels
+    ],
 )
 def test_classes_may_be_strings_and_y_of_any_kind(as_kind):
     y = np.where(Y, "warm", "cold")
@@ -581,8 +586,9 @@ def test_without_partial_fit_the_error_says_what_to_do(model, advice):
 
 
 def test_not_fitted_no_rows_and_other_lengths():
-    with pytest.raises(NotFittedError):
+    with pytest.raises(NotFittedError) as caught:
         prequential_predict(stream(), X, Y, batch_size=8)
+    assert not hasattr(caught.value, "__notes__")  # no mini-batch is to blame
     model = fit(stream())
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         prequential_predict(model, X, Y[1:], batch_size=8)

@@ -27,6 +27,7 @@ PAGES = {
 TITLES = {SET_OUTPUT: "Introducing the set_output API"}
 API = {
     "sklearn.model_selection.TimeSeriesSplit",
+    "sklearn.model_selection.cross_val_predict",
     "sklearn.pipeline.Pipeline",
     "sklearn.preprocessing.StandardScaler",
     "sklearn.set_config",
