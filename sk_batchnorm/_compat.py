@@ -3,14 +3,16 @@
 scikit-learn documents ``_parameter_constraints``, ``set_output`` and the array API for
 estimators outside of it but keeps the constraints themselves, what ``set_output`` has
 set, and what finds an array's namespace, in private modules; a Pipeline's checks of its
-steps and its `transform_input` are private methods. Tested on the oldest and on the
-newest supported version.
+steps and its `transform_input` are private methods, and so is how a search cuts
+metadata, and what a scorer's metric takes. Tested on the oldest and on the newest
+supported version.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from importlib import import_module
+from inspect import signature
 from operator import attrgetter
 from typing import Any
 
@@ -32,6 +34,7 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils._set_output import _auto_wrap_is_configured, _get_output_config
 from sklearn.utils._user_interface import _print_elapsed_time as print_elapsed_time
+from sklearn.utils.validation import _check_method_params
 from sklearn.utils.validation import _get_feature_names as feature_names_of
 
 try:
@@ -64,6 +67,7 @@ __all__ = [
     "from_numpy",
     "has_namespace",
     "largest_float",
+    "metadata_for_rows",
     "metadata_for_step",
     "names_of_chosen",
     "namespace_of",
@@ -71,6 +75,7 @@ __all__ = [
     "place_of",
     "placed_like",
     "print_elapsed_time",
+    "takes_sample_weight",
     "target_ndim",
     "to_numpy",
     "with_callbacks",
@@ -374,3 +379,18 @@ def names_of_chosen(table: Any) -> list[str]:
         fitted=True, column_as_labels=False, skip_drop=True, skip_empty_columns=True
     )
     return [name for name, *_ in chosen]
+
+
+def metadata_for_rows(X: Any, params: dict[str, Any], rows: slice) -> dict[str, Any]:
+    """Metadata of some rows of X, cut as a search cuts them for its folds.
+
+    What has not as many rows as X, as `classes`, is passed whole.
+    """
+    of_rows: dict[str, Any] = _check_method_params(X, params, rows)
+    return of_rows
+
+
+def takes_sample_weight(scorer: Any) -> bool:
+    """Whether a scorer, or the metric that ``make_scorer`` made it of, has weights."""
+    metric = getattr(scorer, "_score_func", scorer)
+    return "sample_weight" in signature(metric).parameters

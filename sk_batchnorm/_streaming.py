@@ -18,9 +18,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
-from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import process_routing
 
@@ -186,13 +184,18 @@ def check_parts_stream(composition: Any, path: str = "") -> None:
             )
 
 
-_COMPOSITIONS = (Pipeline, FeatureUnion, ColumnTransformer, TransformedTargetRegressor)
+# By name, as to import them takes time: they bring scikit-learn's linear models.
+_COMPOSITIONS = {
+    "sklearn.compose._column_transformer": "ColumnTransformer",
+    "sklearn.compose._target": "TransformedTargetRegressor",
+    "sklearn.pipeline": "Pipeline FeatureUnion",
+}
 
 
 def _advice(part: Any, kind: str) -> str:
-    for composition in _COMPOSITIONS:
-        if isinstance(part, composition):
-            return f"make it a Streaming{composition.__name__}"
+    for base in type(part).__mro__:
+        if base.__name__ in _COMPOSITIONS.get(base.__module__, "").split():
+            return f"make it a Streaming{base.__name__}"
     return (
         f"let the first mini-batch fit it, FitOnce({kind}(...)); or fit it before and "
         f"freeze it, FrozenEstimator({kind}(...).fit(X)); or take an estimator that "

@@ -19,7 +19,17 @@ import sk_batchnorm
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(sk_batchnorm.__file__).parent
-MODULES = ["", "functional", "pipeline", "compose", "plot", "torch", "onnx", "dask"]
+MODULES = [
+    "",
+    "functional",
+    "model_selection",
+    "pipeline",
+    "compose",
+    "plot",
+    "torch",
+    "onnx",
+    "dask",
+]
 
 SCRIPT = Path(__file__).with_name("typing_user_script.py")
 spec = spec_from_file_location(SCRIPT.stem, SCRIPT)

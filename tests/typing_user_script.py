@@ -193,6 +193,25 @@ def compose() -> None:
     print(target_router, model.predict(X), model.regressor_, model.transformer_)
 
 
+def model_selection() -> None:
+    from sk_batchnorm.model_selection import (
+        make_prequential_scorer,
+        prequential_predict,
+    )
+    from sk_batchnorm.pipeline import make_streaming_pipeline
+
+    pipe = make_streaming_pipeline(BatchNorm1dTransformer(halflife=4), SGDClassifier())
+    fitted = pipe.fit(X, y)
+    weight = np.ones(8)
+    prequential_predict(fitted, X, y, batch_size=2, sample_weight=weight)
+    prequential_predict(fitted, X, y, batch_size=2, method="decision_function")
+    scorer = make_prequential_scorer("roc_auc", batch_size=2)
+    print(scorer(fitted, X, y, sample_weight=weight))
+    with config_context(enable_metadata_routing=True):
+        scorer = scorer.set_score_request(sample_weight=True, times="at")
+    print(scorer.get_metadata_routing())
+
+
 def plot() -> None:
     from sk_batchnorm.plot import RunningStatsDisplay
 

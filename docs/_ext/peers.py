@@ -35,6 +35,7 @@ API = {
     "sklearn.metrics.r2_score",
     "sklearn.multioutput.MultiOutputRegressor",
     "sklearn.pipeline.FeatureUnion",
+    "sklearn.model_selection.cross_val_predict",
     "sklearn.pipeline.Pipeline",
     "sklearn.preprocessing.StandardScaler",
     "sklearn.set_config",
