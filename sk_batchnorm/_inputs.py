@@ -482,13 +482,14 @@ class Sparse(Input):
         X = self.array
         refuse_infinity(X.data)
         data = _output(X.data, copy=copy)
-        scale, limit, fill = map(self._per_value, (by.scale, by.limit, by.fill))
-        products = data
-        if not (limit is fill is None or data.dtype == np.float64):
-            products = np.empty(data.shape)
-        np.multiply(X.data, scale, out=products, casting="same_kind")
-        kernels.fill_and_limit(products, limit, fill)
-        if products is not data:
+        scale = self._per_value(by.scale)
+        if by.limit is by.fill is None:
+            np.multiply(X.data, scale, out=data, casting="same_kind")
+        else:
+            products = data if data.dtype == np.float64 else np.empty(data.shape)
+            np.multiply(X.data, scale, out=products, casting="same_kind")
+            limit, fill = self._per_value(by.limit), self._per_value(by.fill)
+            kernels.fill_and_limit(products, limit, fill)
             np.copyto(data, products, casting="same_kind")
         if data is X.data:
             return X
