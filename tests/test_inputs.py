@@ -782,7 +782,7 @@ def test_sparse_is_limited_and_filled_as_dense(format, container, seed, wide, dt
         X = random_sparse(rng, n_rows, n_features, format, container, nan=True)
         X.data = X.data.astype(dtype)  # SciPy's own astype adds duplicates up
         before = X.copy()
-        dense = X.astype("f8").toarray()
+        dense = X.copy().astype("f8").toarray()
         out = bn.transform(X)
         assert (type(out), out.dtype) == (type(X), X.dtype)
         tolerance = 1e-6 if dtype == "f4" else 1e-12

@@ -375,7 +375,7 @@ def fill_and_limit(
 ) -> None:
     """Replace NaN, then limit what is there, in place; see :class:`AffineMap`."""
     if fill is not None:
-        np.copyto(products, fill, where=np.isnan(products), casting="same_kind")
+        np.copyto(products, fill, where=np.isnan(products))
     if limit is not None:  # NaN stays NaN
         np.minimum(products, limit, out=products)
         np.maximum(products, -limit, out=products)
