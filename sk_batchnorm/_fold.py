@@ -92,7 +92,8 @@ def fold(
         ``best_estimator_`` can be folded), or if `coef_` is computed from something
         else and can't be set, as with ``SVR(kernel="linear")``; take LinearSVR.
     ValueError
-        If ``track_running_stats=False`` leaves nothing to fold, if the numbers
+        If ``track_running_stats=False`` leaves nothing to fold, if `clip` or
+        ``handle_missing="mean"`` make it no affine map, if the numbers
         or the names of features differ, if a Pipeline does not end with the
         pair, or if the result overflows or does not predict what the pair does.
 
@@ -233,6 +234,16 @@ def _affine_map_and_probes(transformer: BatchNorm1dTransformer) -> Any:
             "track_running_stats=False normalises each X by its own statistics, "
             "which is no affine map that could be folded."
         )
+    if transformer.clip is not None:
+        raise ValueError(
+            f"clip={transformer.clip} limits what the model sees, which is no affine "
+            "map that could be folded: call set_params(clip=None) first."
+        )
+    if transformer.handle_missing == "mean":
+        raise ValueError(
+            "handle_missing='mean' fills missing values, which a linear model of raw "
+            "features can't do: call set_params(handle_missing='keep') first."
+        )
     if np.isnan(stats.mean).any():
         names = transformer.get_feature_names_out()[np.isnan(stats.mean)]
         raise ValueError(
@@ -297,7 +308,7 @@ def _fold_coefficients(
 
     Of the dtypes that they had, or of float64 where those would cost two digits.
     """
-    mean, scale, bias = affine_map
+    mean, scale, bias = affine_map.centre, affine_map.scale, affine_map.offset
     scaled = coef.astype(np.float64) * scale
     # A long double, where it is longer, leaves one rounding: the last.
     offset = bias - np.multiply(mean, scale, dtype=np.longdouble)

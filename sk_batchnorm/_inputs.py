@@ -108,6 +108,10 @@ class Input(ABC):
         """The same, of which rows can be cut out in no time."""
         return self
 
+    def without_duplicates(self) -> Self:
+        """The same, in which each value is stored once."""
+        return self
+
     def moments(
         self,
         bounds: Bounds | None = None,
@@ -246,10 +250,11 @@ class Input(ABC):
     ) -> Any:
         """X by an affine map, in float32 or float64, of the kind of X.
 
-        Centring first keeps the digits of a column whose mean is large against its
-        standard deviation, where ``X * scale + (offset - centre * scale)`` would cancel
-        them. With ``copy=False``, the result is written into X if its dtype and its
-        memory allow that.
+        Filled and limited, where the map says so, in the same pass. Centring first
+        keeps the digits of a column whose mean is large against its standard deviation,
+        where ``X * scale + (offset - centre * scale)`` would cancel them. With
+        ``copy=False``, the result is written into X if its dtype and its memory allow
+        that.
 
         Raises InfiniteValueError if X contains infinity. X is then as it was.
         """
@@ -384,6 +389,16 @@ class Sparse(Input):
         """Some of the rows."""
         return type(self)(self.array[start:stop])
 
+    def without_duplicates(self) -> Self:
+        """The same, in which no two stored values add up."""
+        X = self.array
+        if X.has_canonical_format:
+            return self
+        dtype = output_dtype(X.dtype)
+        X = _without_duplicates(X)
+        X.data = X.data.astype(dtype, copy=False)
+        return type(self)(X)
+
     def by_rows(self) -> Self:
         """CSR, as rows of CSC can't be cut out without a search.
 
@@ -466,17 +481,28 @@ class Sparse(Input):
         """Scale the stored values; the zeros stay what they are."""
         X = self.array
         refuse_infinity(X.data)
-        if len(by.scale) < X.shape[1]:
-            per_value = by.scale
-        elif X.format == "csr":
-            per_value = by.scale[X.indices]
-        else:
-            per_value = np.repeat(by.scale, np.diff(X.indptr))
         data = _output(X.data, copy=copy)
-        np.multiply(X.data, per_value, out=data, casting="same_kind")
+        scale = self._per_value(by.scale)
+        if by.limit is by.fill is None:
+            np.multiply(X.data, scale, out=data, casting="same_kind")
+        else:
+            products = data if data.dtype == np.float64 else np.empty(data.shape)
+            np.multiply(X.data, scale, out=products, casting="same_kind")
+            limit, fill = self._per_value(by.limit), self._per_value(by.fill)
+            kernels.fill_and_limit(products, limit, fill)
+            np.copyto(data, products, casting="same_kind")
         if data is X.data:
             return X
         return type(X)((data, X.indices.copy(), X.indptr.copy()), shape=X.shape)
+
+    def _per_value(self, vector: Floats | None) -> Any:
+        """The entry of its feature for each stored value."""
+        X = self.array
+        if vector is None or len(vector) < X.shape[1]:  # see few_features
+            return vector
+        if X.format == "csr":
+            return vector[X.indices]
+        return np.repeat(vector, np.diff(X.indptr))
 
     def _has_nan(self) -> bool:
         return bool(np.isnan(self.array.data).any())
@@ -687,18 +713,26 @@ class OtherNamespace(Input):
         for values in (by.centre, by.offset):
             if values is not None:
                 vectors += [values] if is_double else _halves(values)
+        n_affine = len(vectors)
+        vectors += [values for values in (by.limit, by.fill) if values is not None]
         sent = from_numpy(np.stack(vectors), xp, device, dtype)
         rows = [
             sent[i, :] if X.ndim == 2 else sent[i, :, None] for i in range(len(vectors))
         ]
         n_parts = 1 if is_double else 2
         centres = rows[1 : 1 + n_parts] if by.centre is not None else []
-        offsets = rows[1 + len(centres) :]
+        offsets = rows[1 + len(centres) : n_affine]
 
         Y = xp.astype(X, dtype)  # a copy, to be written to
         for row in centres:
             Y -= row
         Y *= rows[0]
+        if by.fill is not None:
+            Y = xp.where(xp.isnan(Y), rows[-1], Y)
+        if by.limit is not None:
+            limit = rows[n_affine]
+            Y = xp.where(limit < Y, limit, Y)  # NaN is neither above nor below
+            Y = xp.where(-limit > Y, -limit, Y)
         for row in reversed(offsets):
             Y += row
         if is_floating and xp.finfo(X.dtype).bits <= 32:

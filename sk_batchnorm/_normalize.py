@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from sk_batchnorm._kernels.numpy import LARGEST, Floats
+from sk_batchnorm._kernels.numpy import LARGEST, AffineMap, Floats
 
 _ONE = np.ones(())
 
@@ -37,6 +37,31 @@ def scale_of(
     if weight is None:
         weight = _ONE
     return np.divide(*((std, weight) if inverse else (weight, std))).astype(np.float64)
+
+
+def limited(
+    by: AffineMap,
+    clip: float | None,
+    weight: Floats | None,
+    mean: Floats | None = None,
+) -> AffineMap:
+    """An affine map whose normalised values are limited, before the weight.
+
+    With a mean, what is missing is put where the mean is put.
+    """
+    limit = fill = None
+    if clip is not None:
+        # (x - mean) / std is within clip where its product with the weight is within
+        # this, so that there is one rounding as without it.
+        limit = np.full(by.scale.shape, float(clip))
+        if weight is not None:
+            limit *= np.abs(weight)
+    if mean is not None:
+        fill = np.zeros(mean.shape)
+        if by.centre is None:
+            # At 0 where nothing is known, too.
+            np.multiply(mean, by.scale, out=fill, where=~np.isnan(mean))
+    return by._replace(limit=limit, fill=fill)
 
 
 def is_zero(mean: Floats, var: Floats) -> NDArray[np.bool_]:

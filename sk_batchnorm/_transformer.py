@@ -34,6 +34,7 @@ from sk_batchnorm._draft import commit, draft_of
 from sk_batchnorm._inputs import Input, cut, plain_input
 from sk_batchnorm._kernels.numpy import AffineMap, Floats, ignore_float_errors
 from sk_batchnorm._moments import Bounds
+from sk_batchnorm._normalize import limited
 from sk_batchnorm._rule import VARIANCES, Clock, Count, rule_of
 from sk_batchnorm._running_stats import RunningStats
 from sk_batchnorm._validation import (
@@ -94,6 +95,8 @@ class BatchNorm1dTransformer(
     The output is::
 
         y = (x - running_mean) / sqrt(running_var + eps) * weight + bias
+
+    `clip` and `handle_missing` spare the model behind huge and missing values.
 
     Read more in the :ref:`user guide <user_guide>`.
 
@@ -166,6 +169,19 @@ default=None
         ``np.array_split`` makes them. None makes all of X one mini-batch, whose
         rows all weigh the same; `momentum` then has no effect.
 
+    clip : float > 0 or None, default=None
+        Limits the normalised value, ``(x - running_mean) / sqrt(running_var + eps)``,
+        to [-clip, clip] in :meth:`transform`, before the affine map. So one artefact,
+        or the first change of a feature that stood still, can't ruin the model behind.
+        With ``with_mean=False`` it is ``x / sqrt(running_var + eps)`` that is limited.
+        :meth:`forward` does not clip.
+
+    handle_missing : {"keep", "mean"}, default="keep"
+        What a missing value is in the output of :meth:`transform`: NaN, or what the
+        running mean would be: the bias, 0 without one. With ``with_mean=False`` the
+        running mean is scaled, and clipped, as any value. A feature that was never
+        observed has no mean; with "mean", its output is the bias, whatever the value.
+
     n_jobs : int or None, default=None
         Number of threads for large arrays, as everywhere in scikit-learn: None
         is 1, unless in a ``joblib.parallel_config`` context; -1 is all
@@ -226,10 +242,11 @@ default=None
     ``momentum / (1 - (1 - momentum)**t)`` with `bias_correction` (its limit
     ``1 / t`` for momentum 0), or ``1 / t`` for ``momentum=None``. "within"
     needs n > 1, "total" a single value. NaN is a missing value, as are None, pd.NA
-    and pd.NaT: it is left out, feature by feature, and is NaN in the output. A
-    feature with too few values in a mini-batch keeps its statistics and its count.
-    One that was never observed has the start's as long as the start has weight, that
-    is, by PyTorch's rule; else they are NaN, and so is its output.
+    and pd.NaT: it is left out, feature by feature, and is NaN in the output, unless
+    `handle_missing` is "mean". A feature with too few values in a mini-batch keeps
+    its statistics and its count. One that was never observed has the start's as long
+    as the start has weight, that is, by PyTorch's rule; else they are NaN, and so is
+    its output, unless `handle_missing` is "mean".
 
     X may be dense of shape (n_samples, n_features), any real dtype; dense of
     shape (n_samples, n_channels, n_timepoints), whose channels are the
@@ -243,8 +260,8 @@ default=None
 
     If you change `affine`, `bias`, `track_running_stats`, `weight_init` or `bias_init`
     by ``set_params``, the change takes effect at the next :meth:`fit`,
-    :meth:`reset_parameters` or :meth:`load_state_dict`. A change of `eps` or
-    `with_mean` takes effect at the next :meth:`transform`.
+    :meth:`reset_parameters` or :meth:`load_state_dict`. A change of `eps`,
+    `with_mean`, `clip` or `handle_missing` takes effect at the next :meth:`transform`.
 
     References
     ----------
@@ -294,6 +311,8 @@ default=None
         "bias_init": [None, Real, "array-like"],
         "with_mean": ["boolean"],
         "batch_size": [Interval(Integral, 2, None, closed="left"), None],
+        "clip": [Interval(Real, 0, None, closed="neither"), None],
+        "handle_missing": [StrOptions({"keep", "mean"})],
         "n_jobs": [Integral, None],
         "copy": ["boolean"],
     }
@@ -313,6 +332,8 @@ default=None
     _warned: tuple[str, ...] = ()
     # Of files of versions that had none.
     halflife: Any = None
+    clip: Any = None
+    handle_missing: Any = "keep"
     # An empty array of the namespace and on the device of what was learned.
     _template: Any = np.empty(0)
 
@@ -332,6 +353,8 @@ default=None
         bias_init: float | ArrayLike | None = None,
         with_mean: bool = True,
         batch_size: int | None = 256,
+        clip: float | None = None,
+        handle_missing: Literal["keep", "mean"] = "keep",
         n_jobs: int | None = None,
         copy: bool = True,
     ) -> None:
@@ -348,6 +371,8 @@ default=None
         self.bias_init = bias_init
         self.with_mean = with_mean
         self.batch_size = batch_size
+        self.clip = clip
+        self.handle_missing = handle_missing
         self.n_jobs = n_jobs
         self.copy = copy
 
@@ -610,8 +635,9 @@ n_timepoints)
         Notes
         -----
         `variance`, `momentum` and `bias_correction` only affect the running
-        statistics, not the output. With ``with_mean=False`` the output is not
-        centred. The copy of X that is remembered is neither pickled nor cloned.
+        statistics, not the output; `clip` and `handle_missing` affect neither. With
+        ``with_mean=False`` the output is not centred. The copy of X that is remembered
+        is neither pickled nor cloned.
 
         References
         ----------
@@ -765,7 +791,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         -------
         {ndarray, sparse matrix} of the shape of X
             float32 where X is float32 or float16, else float64; computed in
-            float64 and rounded once. A DataFrame if ``set_output`` says so.
+            float64 and rounded once. Limited by `clip`, and without missing values
+            with ``handle_missing="mean"``. A DataFrame if ``set_output`` says so.
 
         Raises
         ------
@@ -776,7 +803,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             infinity, if it is sparse and there is a bias or a mean to subtract,
             or if it has fewer than 2 samples with ``track_running_stats=False``.
         InvalidParameterError
-            If `eps` or `copy` is out of range.
+            If `eps`, `clip`, `handle_missing` or `copy` is out of range.
         """
         # Of one moment, whatever another thread learns meanwhile.
         view = draft_of(self)
@@ -796,12 +823,18 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 isinstance(stats.start_weight, float) and stats.start_weight <= FADED
             ):
                 warn_of_start(self, stats)
+            is_limited = self.clip is not None or self.handle_missing != "keep"
+            if is_limited:
+                data = data.without_duplicates()
+            by = AffineMap(
+                stats.mean if self.with_mean else None,
+                stats.scale(self.eps, weight, data.few_features),
+                bias,
+            )
+            if is_limited:
+                by = self._limited(by, weight, stats.mean, data.few_features)
             return data.normalized(
-                AffineMap(
-                    stats.mean if self.with_mean else None,
-                    stats.scale(self.eps, weight, data.few_features),
-                    bias,
-                ),
+                by,
                 copy=self.copy if copy is None else copy,
                 n_jobs=self.n_jobs,
             )
@@ -847,6 +880,10 @@ array-like of shape (n_samples, n_channels, n_timepoints)
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
         """Undo the normalisation.
 
+        What `clip` and `handle_missing` have done stays done: of a value that was
+        clipped, this gives the limit, ``running_mean ± clip * sqrt(running_var +
+        eps)``, and of a missing value that was filled the running mean. NaN stays NaN.
+
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
@@ -871,7 +908,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             if it has any, if it contains infinity, if a weight is 0, or if there are
             no running statistics to invert with (``track_running_stats=False``).
         InvalidParameterError
-            If `eps` or `copy` is out of range.
+            If `eps`, `clip`, `handle_missing` or `copy` is out of range.
         """
         view = draft_of(self)
         stats, weight, bias = state_of(view)
@@ -1159,6 +1196,20 @@ array-like of shape (n_samples, n_channels, n_timepoints)
                 "got n_samples=1."
             )
         return RunningStats.of(data.moments(n_jobs=self.n_jobs), MINI_BATCH)
+
+    def _limited(
+        self,
+        by: AffineMap,
+        weight: Floats | None,
+        mean: Floats,
+        features: NDArray[np.integer] | None,
+    ) -> AffineMap:
+        """An affine map of all features, or of some, with `clip`, `handle_missing`."""
+        if features is not None:
+            weight = None if weight is None else weight[features]
+            mean = mean[features]
+        is_filled = self.handle_missing == "mean"
+        return limited(by, self.clip, weight, mean if is_filled else None)
 
     def _named(
         self,

@@ -526,8 +526,8 @@ class State(NamedTuple):
 def state_of(bn: Any) -> State:
     """What a transformer has learned; `weight_` and `bias_` may be anything by now."""
     attributes = vars(bn)
-    is_usual = type(bn.eps) is float and 0 <= bn.eps < inf
-    if not (is_usual and type(bn.copy) is bool):
+    is_usual = type(bn.eps) is float and 0 <= bn.eps < inf and type(bn.copy) is bool
+    if not (is_usual and bn.clip is None and bn.handle_missing == "keep"):
         check_parameters(bn)
     if "_running_stats" not in attributes:
         check_is_fitted(bn)
@@ -843,6 +843,8 @@ def warn_of_unobserved(bn: Any, stats: RunningStats | None) -> None:
     names = names[np.broadcast_to(np.equal(stats.num_batches, 0), names.shape)]
     has_start = np.any(stats.start_weight)
     what = "are 0 and 1" if has_start else "are NaN, and so is its output"
+    if bn.handle_missing == "mean" and not has_start:
+        what = "are NaN, and its output is its bias, 0 without one"
     warn_user(
         f"Too few observed values in {names_in_words(names)} to learn from: until "
         f"there are, its running mean and variance {what}."

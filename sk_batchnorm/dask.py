@@ -154,7 +154,8 @@ class DaskBatchNorm1dTransformer(_LazyTransform, BatchNorm1dTransformer):
     Parameters
     ----------
     num_features, eps, momentum, affine, bias, track_running_stats, halflife, \
-variance, bias_correction, weight_init, bias_init, with_mean, batch_size, n_jobs, copy
+variance, bias_correction, weight_init, bias_init, with_mean, batch_size, clip, \
+handle_missing, n_jobs, copy
         As for :class:`.BatchNorm1dTransformer`. `n_jobs` counts the threads
         within a task, and None is one. Chunks are not written into, whatever
         `copy` is.

@@ -4,7 +4,8 @@ After ``import sk_batchnorm.onnx``, ``skl2onnx.to_onnx`` converts a fitted
 :class:`~sk_batchnorm.BatchNorm1dTransformer`, on its own or anywhere in a Pipeline, a
 ColumnTransformer, a FeatureUnion or a GridSearchCV, and so do its subclasses. The
 transformer becomes one BatchNormalization node, with others before it if the input
-needs them. Missing values stay missing, and the input may have two or three dimensions.
+needs them, and others behind it for `clip` and ``handle_missing="mean"``. Missing
+values stay missing without the latter, and the input may have two or three dimensions.
 
 A :class:`~sk_batchnorm.pipeline.StreamingPipeline`,
 :class:`~sk_batchnorm.pipeline.StreamingFeatureUnion` or
@@ -58,8 +59,8 @@ from sklearn.preprocessing import (
 from sklearn.utils.validation import check_is_fitted
 
 from sk_batchnorm._fold import PredictionOnly, unfolded
-from sk_batchnorm._kernels.numpy import Floats, ignore_float_errors
-from sk_batchnorm._normalize import ROUNDING, output_dtype
+from sk_batchnorm._kernels.numpy import AffineMap, Floats, ignore_float_errors
+from sk_batchnorm._normalize import ROUNDING, limited, output_dtype
 from sk_batchnorm._running_stats import RunningStats
 from sk_batchnorm._transformer import BatchNorm1dTransformer
 from sk_batchnorm._validation import state_of
@@ -143,40 +144,88 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     _check_transform_is_ours(type(model))
     stats, weight, bias = state_of(model)
     n_features = model.n_features_in_
-    weight = np.ones(n_features) if weight is None else weight
-    bias = np.zeros(n_features) if bias is None else bias
+    one, zero = np.ones(n_features), np.zeros(n_features)
+    weight = one if weight is None else weight
+    bias = zero if bias is None else bias
+    # What is limited comes before the affine map, which is then a node of its own.
+    factor, offset = (weight, bias) if model.clip is None else (one, zero)
     out = _dtype(operator.outputs[0])
     if stats is None:
         dtype = _DOUBLE
-        inputs = _inputs_of_batch(operator, weight, bias, opset)
+        Y, *vectors = _inputs_of_batch(operator, factor, offset, opset)
     else:
         dtype = _computed_in(operator, stats, weight, bias)
-        inputs = _inputs_of_stream(operator, stats, weight, bias, dtype, opset)
-    names = operator.outputs
+        Y, *vectors = _inputs_of_stream(operator, stats, factor, offset, dtype, opset)
+    steps: list[Callable[..., Any]] = [partial(_batch_normalization, vectors)]
+    if model.clip is not None:
+        bounds = [np.array(bound, dtype) for bound in (-model.clip, model.clip)]
+        steps.append(partial(_clip, bounds))
+        if (weight != 1).any() or bias.any():
+            vectors = [each.astype(dtype) for each in (weight, bias, zero, one)]
+            steps.append(partial(_batch_normalization, vectors))
+    if model.handle_missing == "mean":
+        fill = bias if stats is None else _output_of_mean(model, stats, weight, bias)
+        trailing = [1] * (len(operator.outputs[0].type.shape) - 2)
+        steps.append(partial(_fill_nan, fill.astype(dtype).reshape(-1, *trailing)))
     if dtype != out:
+        steps.append(partial(_cast, dtype=out))
+    *before, last = steps
+    for step in before:
         names = [scope.get_unique_variable_name("normalized")]
-    # eps is in the inputs: the attribute is a float32, among float64 too.
-    Y = ops.OnnxBatchNormalization(
-        *inputs, epsilon=0.0, op_version=opset, output_names=names
-    )
-    if dtype != out:
-        Y = _cast(Y, out, opset, output_names=operator.outputs)
-    Y.add_to(scope, container)
+        Y = step(Y, op_version=opset, output_names=names)
+    last(Y, op_version=opset, output_names=operator.outputs).add_to(scope, container)
+
+
+def _batch_normalization(vectors: list[Any], X: Any, **options: Any) -> Any:
+    # eps is in the vectors: the attribute is a float32, among float64 too.
+    return ops.OnnxBatchNormalization(X, *vectors, epsilon=0.0, **options)
+
+
+def _clip(bounds: list[Any], X: Any, op_version: int, **names: Any) -> Any:
+    """Limit all values to two bounds; NaN stays NaN."""
+    lowest, highest = bounds
+    if op_version >= 12:
+        return ops.OnnxClip(X, lowest, highest, op_version=op_version, **names)
+    # Until then, onnxruntime has a Clip of float32 alone.
+    X = ops.OnnxMax(X, lowest, op_version=op_version)
+    return ops.OnnxMin(X, highest, op_version=op_version, **names)
+
+
+def _fill_nan(fill: Any, X: Any, op_version: int, **names: Any) -> Any:
+    missing = ops.OnnxIsNaN(X, op_version=op_version)
+    return ops.OnnxWhere(missing, fill, X, op_version=op_version, **names)
+
+
+def _output_of_mean(
+    model: Any, stats: RunningStats, weight: Floats, bias: Floats
+) -> Any:
+    """What `transform` makes of a missing value, with ``handle_missing="mean"``."""
+    mean = stats.mean if model.with_mean else None
+    by = AffineMap(mean, stats.scale(model.eps, weight), bias)
+    by = limited(by, model.clip, weight, stats.mean)
+    fill: Any = by.fill
+    if by.limit is not None:
+        fill = np.clip(fill, -by.limit, by.limit)
+    return fill + bias
 
 
 def _computed_in(
     operator: Any, stats: RunningStats, weight: Floats, bias: Floats
 ) -> np.dtype[Any]:
     """float32 if input and output are, and all constants fit, else float64."""
-    scale = np.abs(stats.scale(operator.raw_operator.eps, weight))
+    model = operator.raw_operator
+    if model.clip is None:
+        factors = stats.scale(model.eps, weight)
+    else:
+        inverse_std = stats.scale(model.eps, None)
+        factors = np.concatenate([inverse_std, weight, [model.clip]])
     # A feature that was never observed is NaN in either.
-    known = ~np.isnan(scale)
-    scale, mean, weight = scale[known], stats.mean[known], weight[known]
+    factors, mean = (each[~np.isnan(each)] for each in (np.abs(factors), stats.mean))
     limits = np.finfo(_SINGLE)
     single = (
         all(output_dtype(_dtype(each)) == _SINGLE for each in operator.inputs)
-        and np.abs([*scale, *mean, *bias]).max() <= limits.max
-        and ((scale >= limits.smallest_normal) | (weight == 0)).all()
+        and np.abs([*factors, *mean, *bias]).max() <= limits.max
+        and ((factors >= limits.smallest_normal) | (factors == 0)).all()
     )
     return _SINGLE if single else _DOUBLE
 
@@ -236,8 +285,8 @@ def _inputs_of_batch(
     )
     shifted = ops.OnnxSub(X, largest, op_version=opset)
     n = total(without_nan(np.array([1.0]), 0.0))
-    mean = ops.OnnxDiv(total(without_nan(shifted, 0.0)), n, op_version=opset)
-    centred = ops.OnnxSub(shifted, mean, op_version=opset)
+    residual = ops.OnnxDiv(total(without_nan(shifted, 0.0)), n, op_version=opset)
+    centred = ops.OnnxSub(shifted, residual, op_version=opset)
     squares = ops.OnnxReduceSumSquareApi18(
         without_nan(centred, 0.0), axes=axes, op_version=opset
     )
@@ -246,19 +295,24 @@ def _inputs_of_batch(
         var = ops.OnnxAdd(var, np.array([float(model.eps)]), op_version=opset)
     else:
         # No more than what rounding of the mean makes of a constant, as in transform.
-        mean = ops.OnnxAdd(largest, mean, op_version=opset)
+        mean = ops.OnnxAdd(largest, residual, op_version=opset)
         rounding = ops.OnnxMul(mean, np.array([ROUNDING]), op_version=opset)
         rounding = ops.OnnxMul(rounding, rounding, op_version=opset)
         varies = ops.OnnxGreater(var, rounding, op_version=opset)
         var = ops.OnnxWhere(varies, var, np.array([1.0]), op_version=opset)
     var = ops.OnnxReshape(var, np.array([-1]), op_version=opset)
-    return centred if model.with_mean else X, weight, bias, np.zeros_like(bias), var
+    if model.with_mean:
+        X = centred
+    elif model.handle_missing == "mean":
+        mean = ops.OnnxAdd(largest, residual, op_version=opset)
+        X = ops.OnnxWhere(missing, mean, X, op_version=opset)
+    return X, weight, bias, np.zeros_like(bias), var
 
 
 def _input(operator: Any, dtype: np.dtype[Any], opset: int) -> Any:
     """Input as one tensor of ``dtype``."""
     columns = [
-        each if _dtype(each) == dtype else _cast(each, dtype, opset)
+        each if _dtype(each) == dtype else _cast(each, dtype, op_version=opset)
         for each in operator.inputs
     ]
     if len(columns) == 1:
@@ -266,9 +320,8 @@ def _input(operator: Any, dtype: np.dtype[Any], opset: int) -> Any:
     return ops.OnnxConcat(*columns, axis=1, op_version=opset)
 
 
-def _cast(values: Any, dtype: np.dtype[Any], opset: int, **names: Any) -> Any:
-    to = np_dtype_to_tensor_dtype(dtype)
-    return ops.OnnxCast(values, to=to, op_version=opset, **names)
+def _cast(values: Any, dtype: np.dtype[Any], **options: Any) -> Any:
+    return ops.OnnxCast(values, to=np_dtype_to_tensor_dtype(dtype), **options)
 
 
 def _dtype(variable: Any) -> np.dtype[Any]:
@@ -495,7 +548,8 @@ def _convert_target(scope: Any, operator: Any, container: Any) -> None:
     outputs = _parse_target(scope, operator.raw_operator, operator.inputs)
     (y,), opset = outputs, container.target_opset
     out = _dtype(operator.outputs[0])
-    _cast(y, out, opset, output_names=operator.outputs).add_to(scope, container)
+    y = _cast(y, out, op_version=opset, output_names=operator.outputs)
+    y.add_to(scope, container)
 
 
 def _calculate_shape_of_target(operator: Any) -> None:
@@ -521,10 +575,11 @@ def _convert_inverse(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes that compute what ``inverse_transform`` does, in float64."""
     opset, out = container.target_opset, _dtype(operator.outputs[0])
     # Also where float64 is declared: a tree's node computes float32 all the same.
-    y = _cast(operator.inputs[0], _DOUBLE, opset)
+    y = _cast(operator.inputs[0], _DOUBLE, op_version=opset)
     for node, values in _inverse_of(operator.raw_operator.transformer):
         y = node(y, np.asarray(values, dtype=np.float64), op_version=opset)
-    _cast(y, out, opset, output_names=operator.outputs).add_to(scope, container)
+    y = _cast(y, out, op_version=opset, output_names=operator.outputs)
+    y.add_to(scope, container)
 
 
 def _inverse_of(transformer: Any) -> list[tuple[Any, Any]]:

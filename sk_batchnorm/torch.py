@@ -348,6 +348,17 @@ def _refuse_what_pytorch_lacks(
             f"PyTorch has a mean and a variance of every feature, but "
             f"{names_in_words(names)} was never observed."
         )
+    if bn.clip is not None:
+        raise ValueError(
+            f"PyTorch's layer does not clip, and this transformer has clip={bn.clip}: "
+            "the layer's output would be another. Call set_params(clip=None) first."
+        )
+    if bn.handle_missing == "mean":
+        raise ValueError(
+            "PyTorch's layer leaves NaN as it is, and this transformer has "
+            "handle_missing='mean': the layer's output would be another. Call "
+            "set_params(handle_missing='keep') first."
+        )
     if not bn.with_mean and (mean is None or mean.any()):
         raise ValueError(
             "PyTorch always centres, and this transformer has with_mean=False and a "

@@ -37,10 +37,11 @@ def variance_of(batch, ddof):
 
 
 @ignore_float_errors
-def normalize(X, centre, scale, offset, *, copy, n_jobs=None):
+def normalize(X, centre, scale, offset, limit=None, fill=None, *, copy, n_jobs=None):
     """``(X - centre) * scale + offset``, of the kind of X."""
     data = input_of(X, "a test")
-    return data.normalized(AffineMap(centre, scale, offset), copy=copy, n_jobs=n_jobs)
+    by = AffineMap(centre, scale, offset, limit, fill)
+    return data.normalized(by, copy=copy, n_jobs=n_jobs)
 
 
 @ignore_float_errors

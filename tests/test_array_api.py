@@ -586,3 +586,48 @@ def test_scikit_learn_moves_the_transformer(xp, affine, loaded):
         assert_allclose(to_numpy(moved.transform(there)), expected, rtol=1e-14)
         back = move_estimator_to(moved, np, None)
     assert_array_equal(back.transform(X), expected)
+
+
+@pytest.mark.parametrize(("name", "device"), devices())
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("n_dimensions", [2, 3])
+@pytest.mark.parametrize("bounds", [{"clip": 0.7}, {"handle_missing": "mean"}, {}])
+def test_limited_and_filled_as_in_numpy(name, device, dtype, n_dimensions, bounds):
+    xp = pytest.importorskip(name)
+    bounds = bounds or {"clip": 0.7, "handle_missing": "mean"}
+    data = X.copy()
+    if dtype != "int64":
+        data[RNG.random(data.shape) < 0.2] = np.nan
+    data = data.astype(dtype)
+    if n_dimensions == 3:
+        data = data.reshape(20, 5, 3).transpose(0, 2, 1)
+    for settings in (
+        {"weight_init": [2.0, -3.0, 0.0], "bias_init": 0.3},
+        {"affine": False, "with_mean": False},
+        {"track_running_stats": False, "with_mean": False},
+    ):
+        bn = BatchNorm1dTransformer(**settings, **bounds).fit(X)
+        expected = bn.transform(data)
+        if "clip" in bounds:
+            assert np.nanmax(np.abs(expected)) <= 0.7 * 3 + 0.3
+        with config_context(array_api_dispatch=True):
+            there = xp.asarray(data, device=device)
+            Y = bn.transform(there)
+            assert Y.dtype == (xp.float32 if dtype == "float32" else xp.float64)
+        tolerance = 1e-6 if dtype == "float32" else 1e-12
+        assert_allclose(to_numpy(Y), expected, rtol=tolerance, atol=tolerance)
+        assert_array_equal(to_numpy(there), data)
+
+
+def test_limited_and_filled_on_a_device_without_float64():
+    xp = pytest.importorskip("array_api_strict")
+    device = device_without_float64(xp)
+    data = X.astype(np.float32)
+    data[::3, 1] = np.nan
+    for with_mean in (True, False):
+        bn = BatchNorm1dTransformer(
+            with_mean=with_mean, bias_init=5.0, clip=0.7, handle_missing="mean"
+        ).fit(X)
+        with config_context(array_api_dispatch=True):
+            Y = bn.transform(xp.asarray(data, device=device))
+        assert_allclose(to_numpy(Y), bn.transform(data), rtol=1e-5)

@@ -189,6 +189,7 @@ OTHER_AFFINE.bias_ = OTHER_AFFINE.bias_ + 1
         ([1], TypeError, "got int"),
         ([BatchNorm1dTransformer(halflife=9)], NotFittedError, "not fitted"),
         ([BatchNorm1dTransformer(halflife=8).fit(X)], ValueError, "halflife=8"),
+        ([BatchNorm1dTransformer(halflife=9, clip=2).fit(X)], ValueError, "clip=2"),
         ([BatchNorm1dTransformer(halflife=9).fit(X[:, :2])], ValueError, "features"),
         ([OTHER_AFFINE], ValueError, "affine maps"),
         (

@@ -672,6 +672,30 @@ def test_track_running_stats_false_normalises_by_all_chunks_together():
         bn.transform(chunks[:1]).compute()
 
 
+@pytest.mark.parametrize("track", [True, False])
+@pytest.mark.parametrize("kind", ["array", "frame", "sparse", "three dimensions"])
+def test_chunks_are_limited_and_filled(track, kind):
+    X = random_rows(100)
+    X[::7, 1] = np.nan
+    bounds = {"clip": 0.7, "handle_missing": "mean", "bias_init": 0.0}
+    bounds |= {"with_mean": kind != "sparse", "track_running_stats": track}
+    bn, local = DaskBatchNorm1dTransformer(**bounds), BatchNorm1dTransformer(**bounds)
+    if kind == "three dimensions":
+        X = X.reshape(20, 5, 3).transpose(0, 2, 1)
+    chunks = da.from_array(X, chunks=(30, *X.shape[1:]))
+    if kind == "frame":
+        chunks = dd.from_pandas(pd.DataFrame(X, columns=["a", "b", "c"]), npartitions=3)
+    elif kind == "sparse":
+        chunks = chunks.map_blocks(sparse.csr_matrix)
+    expected = local.fit(X).transform(X)
+    out = bn.fit(chunks).transform(chunks)
+    assert not np.isnan(expected).any()
+    assert_allclose(as_dense(out.compute()), expected, rtol=1e-9, atol=1e-12)
+    # What is set later does not show.
+    bn.set_params(clip=None, handle_missing="keep")
+    assert_allclose(as_dense(out.compute()), expected, rtol=1e-9, atol=1e-12)
+
+
 # Bad input: a clear error, and the state as it was
 
 

@@ -99,13 +99,18 @@ def test_both_kernels_write_the_same_bits(
     rng = np.random.default_rng(n_features)
     X = numbers(rng, 9000, n_features, "missing", dtype, order)
     centre, scale, offset = rng.normal(size=(3, n_features))
-    for c, o in [(centre, offset), (None, offset), (centre, None), (None, None)]:
+    limit, fill = np.abs(rng.normal(size=(2, n_features)))
+    for c, o, *bounds in [
+        *[(centre, offset), (None, offset), (centre, None), (None, None)],
+        *[(centre, offset, limit), (None, None, limit), (centre, offset, None, fill)],
+        *[(centre, None, None, fill), (centre, offset, limit, fill)],
+    ]:
         results = []
         for kernels in ("numpy", "numba"):
             monkeypatch.setattr(dispatch, "KERNELS", kernels)
             monkeypatch.setattr(dispatch, "LEAST_COMPILED", 1)
             data = X.copy(order="K")
-            out = normalize(data, c, scale, o, copy=not in_place, n_jobs=2)
+            out = normalize(data, c, scale, o, *bounds, copy=not in_place, n_jobs=2)
             assert (out is data) == in_place
             results.append(out)
         assert_array_equal(

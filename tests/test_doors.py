@@ -156,6 +156,19 @@ def test_without_a_bias(door, rule):
         bn.load_state_dict(bn.state_dict() | bias)
 
 
+@pytest.mark.parametrize("door", [name for name in DOORS if name != "fold"])
+@pytest.mark.parametrize("with_mean", [True, False])
+def test_limited_and_filled(door, with_mean):
+    bn = BatchNorm1dTransformer(
+        with_mean=with_mean, weight_init=-2.0, clip=0.6, handle_missing="mean"
+    ).fit(ROWS)
+    X = ROWS.copy()
+    X[::3, 1] = np.nan
+    out = DOORS[door](bn, X)
+    assert np.abs(out).max() == 1.2
+    assert_allclose(out, bn.transform(X), rtol=1e-10, atol=1e-12)
+
+
 def test_sparse_columns_on_dask():
     dd = pytest.importorskip("dask.dataframe")
     pytest.importorskip("distributed")

@@ -658,6 +658,30 @@ def test_a_pipeline_and_a_model():
             ValueError,
             "track_running_stats=False",
         ),
+        (
+            BatchNorm1dTransformer(clip=3).fit(X),
+            Ridge().fit(X, Y),
+            ValueError,
+            r"clip=3 limits.*set_params\(clip=None\)",
+        ),
+        (
+            BatchNorm1dTransformer(handle_missing="mean").fit(X),
+            Ridge().fit(X, Y),
+            ValueError,
+            r"fills missing values.*set_params\(handle_missing='keep'\)",
+        ),
+        (
+            make_pipeline(BatchNorm1dTransformer(clip=3), Ridge()).fit(X, Y),
+            None,
+            ValueError,
+            "clip=3 limits",
+        ),
+        (
+            BatchNorm1dTransformer().fit(X).set_params(clip=-1),
+            Ridge().fit(X, Y),
+            InvalidParameterError,
+            "clip",
+        ),
     ],
 )
 def test_errors(transformer, model, error, match):

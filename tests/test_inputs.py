@@ -753,3 +753,122 @@ def test_shifting_moves_the_mean_and_nothing_else(seed, rule, shift):
     # The shifted rows are rounded to doubles of their size, and so is the mean.
     assert_allclose(a.running_mean_ + shift, b.running_mean_, rtol=1e-14, atol=1e-9)
     assert_allclose(a.running_var_, b.running_var_, rtol=1e-8)
+
+
+# clip and handle_missing
+
+
+BOUNDS = {"clip": 0.8, "handle_missing": "mean"}
+
+
+def limited_by_hand(bn, dense):
+    """What transform is to put out, in float64, of a transformer without centring."""
+    std = np.sqrt(bn.running_var_ + bn.eps)
+    values = np.where(np.isnan(dense), bn.running_mean_, dense)
+    return np.clip(values / std, -bn.clip, bn.clip) * bn.weight_
+
+
+@pytest.mark.parametrize("format", ["csr", "csc"])
+@pytest.mark.parametrize("container", ["matrix", "array"])
+@given(seed=SEEDS, wide=st.booleans(), dtype=st.sampled_from(["f4", "f8"]))
+def test_sparse_is_limited_and_filled_as_dense(format, container, seed, wide, dtype):
+    """Duplicates too, whose sum is limited, not they."""
+    rng = np.random.default_rng(seed)
+    n_features = 40 if wide else 4
+    bn = BatchNorm1dTransformer(with_mean=False, bias=False, **BOUNDS)
+    bn.weight_init = rng.normal(size=n_features)
+    bn.fit(rng.normal(1.0, 3.0, (30, n_features)))
+    for n_rows in (1, 30):  # of one row, fewer values are stored than features
+        X = random_sparse(rng, n_rows, n_features, format, container, nan=True)
+        X.data = X.data.astype(dtype)  # SciPy's own astype adds duplicates up
+        before = X.copy()
+        dense = X.copy().astype("f8").toarray()
+        out = bn.transform(X)
+        assert (type(out), out.dtype) == (type(X), X.dtype)
+        tolerance = 1e-6 if dtype == "f4" else 1e-12
+        expected = limited_by_hand(bn, dense)
+        assert_allclose(out.toarray(), expected, rtol=tolerance, atol=tolerance)
+        # What is not stored is 0, and not missing.
+        stored = X.copy()
+        stored.sum_duplicates()
+        assert out.nnz == stored.nnz
+        for part in ("data", "indices", "indptr"):
+            assert_array_equal(getattr(X, part), getattr(before, part))
+        if n_rows > 1:
+            own = BatchNorm1dTransformer(
+                **bn.get_params() | {"track_running_stats": False}
+            ).fit(X)
+            got = own.transform(X).toarray()
+            assert_allclose(got, own.transform(dense), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_sparse_is_limited_in_place_where_nothing_adds_up(dtype):
+    dense = np.array([[0.0, 9.0, np.nan], [-9.0, 0.0, 0.1]], dtype=dtype)
+    bn = BatchNorm1dTransformer(with_mean=False, **BOUNDS)
+    bn.fit(np.random.default_rng(0).normal(5.0, 1.0, (30, 3)))
+    X = sparse.csr_array(dense)
+    out = bn.transform(X, copy=False)
+    assert np.shares_memory(out.data, X.data)
+    expected = limited_by_hand(bn, dense.astype("f8")).astype(dtype)
+    assert_allclose(out.toarray(), expected, rtol=1e-6)
+    assert_array_equal(bn.transform(sparse.csc_array(dense)).toarray(), out.toarray())
+    doubled = sparse.csr_array(([6.0, 6.0], [0, 0], [0, 2, 2]), shape=(2, 3))
+    out = bn.transform(doubled, copy=False)
+    assert out.toarray()[0, 0] == 0.8
+    assert_array_equal(doubled.data, 6.0)
+    small = duplicates([100, 100], np.int8)  # whose sum would wrap around
+    narrow = BatchNorm1dTransformer(with_mean=False, clip=1e3).fit([[0.0], [9.0]])
+    expected = narrow.transform([[200.0], [1.0], [2.0]])
+    assert_allclose(narrow.transform(small).toarray(), expected, rtol=1e-15)
+    bad = sparse.csr_array(np.array([[np.inf, 1.0, 0.0]]))
+    with pytest.raises(ValueError, match="contains infinity"):
+        bn.transform(bad, copy=False)
+    assert_array_equal(bad.data, [np.inf, 1.0])
+
+
+FRAMES = {
+    "pandas": lambda X: pd.DataFrame(X),
+    "nullable": lambda X: pd.DataFrame(X).astype("Float64"),
+    "objects": lambda X: pd.DataFrame(X).astype(object).where(~np.isnan(X), None),
+    "polars": lambda X: pl.DataFrame(
+        [pl.Series(f"x{i}", x).fill_nan(None) for i, x in enumerate(X.T)]
+    ),
+    "list": lambda X: X.tolist(),
+    "None in it": lambda X: np.where(np.isnan(X), None, X.astype(object)).tolist(),
+    "sparse columns": lambda X: pd.DataFrame(X).astype(pd.SparseDtype(float, 0.0)),
+}
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("with_mean", [True, False])
+@pytest.mark.parametrize("track", [True, False])
+def test_frames_are_limited_and_filled_as_arrays(frame, with_mean, track):
+    X = with_gaps(np.random.default_rng(0), (50, 3))
+    X[:2] = [[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]
+    bn = BatchNorm1dTransformer(
+        with_mean=with_mean, track_running_stats=track, weight_init=2.0, **BOUNDS
+    )
+    expected = bn.fit_transform(X)
+    assert not np.isnan(expected).any()
+    assert np.abs(expected).max() == 1.6
+    data = FRAMES[frame](X)
+    out = bn.fit_transform(data)
+    out = out.toarray() if sparse.issparse(out) else out
+    assert_allclose(out, expected, rtol=1e-12)
+    if frame not in ("list", "None in it", "sparse columns"):
+        bn.set_output(transform="polars" if frame == "polars" else "pandas")
+        assert_allclose(bn.fit_transform(data).to_numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_large_arrays_are_limited_and_filled_as_small_ones(order, n_jobs, dtype):
+    rng = np.random.default_rng(0)
+    X = np.asarray(with_gaps(rng, (60_000, 20), 0.01), dtype=dtype, order=order)
+    bn = BatchNorm1dTransformer(n_jobs=n_jobs, bias_init=1.0, **BOUNDS).fit(X[:1000])
+    expected = np.concatenate([bn.transform(rows) for rows in np.split(X, 2000)])
+    assert_array_equal(bn.transform(X), expected)
+    assert_array_equal(bn.transform(X, copy=False), expected)
+    assert_array_equal(X, expected)

@@ -573,7 +573,7 @@ def test_no_default_score_of_clusters():
     [
         (LogisticRegression(), "LogisticRegression has no partial_fit"),
         (make_pipeline(StandardScaler(), sgd()), "make it a StreamingPipeline"),
-        (stream(LogisticRegression()), "step 'logisticregression'"),
+        (stream(LogisticRegression()), "part 'logisticregression'"),
     ],
     ids=["model", "Pipeline", "StreamingPipeline"],
 )

@@ -11,7 +11,8 @@ from scipy import sparse
 
 from sk_batchnorm._inputs import _WORTH_A_LOOK
 from sk_batchnorm._kernels import numpy as kernels
-from sk_batchnorm._normalize import output_dtype, scale_of
+from sk_batchnorm._kernels.numpy import AffineMap
+from sk_batchnorm._normalize import limited, output_dtype, scale_of
 
 from .laws import normalize
 
@@ -116,6 +117,71 @@ def test_float64_rounded_once(monkeypatch, shape, dtype, centred, moved):
     for copy in (True, False):
         out = normalize(X.copy(), centre, scale, offset, copy=copy)
         assert_array_equal(out, expected.astype(output_dtype(dtype)))
+
+
+@pytest.mark.parametrize("shape", [(33, 4), (33, 4, 1), (7, 4, 30)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("moved", [True, False])
+@pytest.mark.parametrize("bounds", ["limit", "fill", "both"])
+def test_filled_and_limited_in_float64_before_the_offset(
+    monkeypatch, shape, dtype, order, centred, moved, bounds
+):
+    monkeypatch.setattr(kernels, "BLOCK_VALUES", 20)  # several blocks
+    rng = np.random.default_rng(1)
+    X = np.asarray(rng.normal(0.0, 3.0, shape), order=order)
+    if np.dtype(dtype).kind == "f":
+        X[rng.random(shape) < 0.3] = np.nan
+    X = X.astype(dtype)
+    centre, scale, offset, fill = rng.normal(size=(4, 4))
+    limit = np.array([0.5, 0.01, 0.0, 1e9])
+    fill[0] = 0.7  # beyond the limit, as the running mean may be
+    limit = None if bounds == "fill" else limit
+    fill = None if bounds == "limit" else fill
+
+    def wide(vector):
+        return vector.reshape((4,) + (1,) * (len(shape) - 2))
+
+    expected = X.astype(np.float64)
+    expected = expected - wide(centre) if centred else expected
+    expected = expected * wide(scale)
+    if fill is not None:
+        expected = np.where(np.isnan(expected), wide(fill), expected)
+    if limit is not None:
+        expected = np.clip(expected, -wide(limit), wide(limit))
+    expected = expected + wide(offset) if moved else expected
+    centre, offset = centre if centred else None, offset if moved else None
+    for copy in (True, False):
+        data = X.copy(order="K")
+        out = normalize(data, centre, scale, offset, limit, fill, copy=copy)
+        assert_array_equal(out, expected.astype(output_dtype(dtype)))
+        if copy:
+            assert_array_equal(data, X)
+
+
+@pytest.mark.parametrize("n_rows", [1, 30, 200_000])
+def test_a_nan_that_is_not_filled_is_not_limited(n_rows):
+    X = np.full((n_rows, 1), np.nan)
+    one = np.ones(1)
+    assert np.isnan(normalize(X, one, one, one, one, copy=True)).all()
+
+
+def test_the_limit_is_of_what_the_weight_multiplies():
+    weight = np.array([2.0, -3.0, 0.0])
+    by = AffineMap(None, np.array([4.0, 5.0, 0.0]), None)
+    assert_array_equal(limited(by, 10, weight).limit, [20.0, 30.0, 0.0])
+    assert_array_equal(limited(by, 0.5, None).limit, [0.5, 0.5, 0.5])
+    assert limited(by, 0.5, None).fill is None
+    assert limited(by, None, weight, np.ones(3)).limit is None
+
+
+def test_what_is_filled_is_where_the_mean_is():
+    mean, scale = np.array([3.0, np.nan]), np.array([2.0, np.nan])
+    by = AffineMap(mean, scale, None)
+    assert_array_equal(limited(by, None, None, mean).fill, [0.0, 0.0])
+    by = AffineMap(None, scale, None)
+    assert_array_equal(limited(by, None, None, mean).fill, [6.0, 0.0])
 
 
 @pytest.mark.parametrize("offset", [None, np.zeros(2), np.array([0.0, 3.0])])

@@ -132,6 +132,8 @@ def transformers(draw, **settings):
         "eps": draw(st.sampled_from([0, 1e-5, 3])),
         "affine": draw(st.booleans()),
         "with_mean": draw(st.booleans()),
+        "clip": draw(st.none() | st.floats(0.1, 5)),
+        "handle_missing": draw(st.sampled_from(["keep", "mean"])),
         **settings,
     }
     trailing = draw(st.sampled_from([(), (1,), (7,)]))
@@ -1269,6 +1271,96 @@ def test_subclass_with_a_converter_of_its_own():
     )
     X, _ = rows()
     assert_same_transform(Shifted().fit(X), X, "float32")
+
+
+BOUNDS = {"clip": 0.7, "handle_missing": "mean"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "nodes"),
+    [
+        ({"clip": 0.7}, ["Clip"]),
+        ({"clip": 0.7, "affine": False}, ["Clip"]),
+        ({"clip": 0.7, "weight_init": 2.0}, ["Clip", "BatchNormalization"]),
+        ({"clip": 0.7, "bias_init": 2.0}, ["Clip", "BatchNormalization"]),
+        ({"handle_missing": "mean", "bias_init": 2.0}, ["IsNaN", "Where"]),
+        (BOUNDS, ["Clip", "IsNaN", "Where"]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("trailing", [(), (4,)])
+def test_nodes_that_limit_and_fill(settings, nodes, dtype, trailing):
+    """At every length, as NaN passes through vectors of processors in another way."""
+    rng = np.random.default_rng(0)
+    bn = BatchNorm1dTransformer(**settings).fit(rng.normal(1.0, 3.0, (100, 3)))
+    for n_rows in (1, 2, 3, 50, 1001):
+        X = rng.normal(1.0, 3.0, (n_rows, 3, *trailing)).astype(dtype)
+        X[rng.random(X.shape) < 0.3] = np.nan
+        graph = assert_same_transform(bn, X, dtype)
+        assert node_types(graph) == ["BatchNormalization", *nodes]
+        # Beyond the limit, and where a value is missing, to the bit.
+        out = bn.transform(X)
+        sure = np.isnan(X)
+        if bn.clip:
+            wide = (1, 3, *[1] * len(trailing))
+            std = np.sqrt(bn.running_var_ + 1e-5).reshape(wide)
+            normalised = (X - bn.running_mean_.reshape(wide)) / std
+            with np.errstate(invalid="ignore"):
+                sure |= np.abs(normalised) > 0.7 * (1 + 1e-5)
+        for (output,) in outputs(graph, X):
+            assert_array_equal(output[sure], out[sure])
+
+
+def test_integers_are_limited():
+    X = np.random.default_rng(0).integers(0, 100, (50, 3)) + 2**40
+    bn = BatchNorm1dTransformer(weight_init=2.0, **BOUNDS).fit(X)
+    assert_same_transform(bn, X, "float32")
+
+
+@pytest.mark.parametrize(
+    ("clip", "weight", "var"),
+    [(1e39, 1.0, 1.0), (1e-39, 1.0, 1.0), (2.0, 1e-40, 1.0), (2.0, 1.0, 1e-80)],
+)
+def test_limits_beyond_float32(clip, weight, var):
+    state = {"running_mean": 0.0, "running_var": var, "weight": weight, "bias": 0.0}
+    state = {name: [value, 1.0] for name, value in state.items()}
+    bn = BatchNorm1dTransformer(2, eps=0, clip=clip)
+    bn.load_state_dict({**state, "num_batches_tracked": 1})
+    X = np.array([[0.0, 0.0], [1e-30, 1.0], [3e38, -1.0]], dtype=np.float32)
+    graph = to_onnx(bn, X)
+    assert node_types(graph)[0] == node_types(graph)[-1] == "Cast"
+    for (output,) in outputs(graph, X):
+        assert_allclose(output, bn.transform(X), rtol=1e-6)
+
+
+@pytest.mark.parametrize("with_mean", [True, False])
+@pytest.mark.parametrize("track", [True, False])
+@pytest.mark.filterwarnings("ignore:Too few observed values")
+def test_a_feature_never_observed_is_filled(with_mean, track):
+    X = np.random.default_rng(0).normal(3.0, 1.0, (20, 3))
+    X[:, 1] = np.nan
+    X[::3, 2] = np.nan
+    bn = BatchNorm1dTransformer(
+        with_mean=with_mean, track_running_stats=track, bias_init=2.0, **BOUNDS
+    ).fit(X)
+    for (output,) in outputs(assert_same_transform(bn, X, "float64"), X):
+        assert_array_equal(output[:, 1], 2.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("tracking", [True, False])
+@pytest.mark.parametrize(
+    "opset", range(9, skl2onnx.get_latest_tested_opset_version() + 1)
+)
+def test_opsets_that_limit_and_fill(opset, tracking, dtype):
+    X = np.random.default_rng(0).normal(3.0, 1.0, (9, 3, 2)).astype(dtype)
+    bn = BatchNorm1dTransformer(track_running_stats=tracking, bias_init=0.5, **BOUNDS)
+    bn.fit(X)
+    X[4:7, 0] = np.nan
+    assert_same_transform(bn, X, dtype, target_opset=opset)
+    bn.set_params(handle_missing="keep")
+    assert_same_transform(bn, X, dtype, target_opset=opset)
 
 
 @pytest.mark.parametrize("tracking", [True, False])

@@ -490,3 +490,16 @@ def test_golden_pickles(version, case, protocol):
 
 def test_there_is_a_golden_file():
     assert "pickle_0.1.0" in GOLDEN
+
+
+def test_a_file_of_a_version_without_clip_and_handle_missing():
+    bn = BatchNorm1dTransformer().fit(np.eye(3))
+    state = bn.__getstate__()
+    del state["clip"], state["handle_missing"]
+    old = BatchNorm1dTransformer.__new__(BatchNorm1dTransformer)
+    old.__setstate__(state)
+    assert old.get_params() == bn.get_params()
+    assert repr(old) == repr(bn)
+    assert_array_equal(old.transform(np.eye(3)), bn.transform(np.eye(3)))
+    assert old.set_params(clip=0.1).transform(np.eye(3)).max() == 0.1
+    assert bn.clip is BatchNorm1dTransformer.clip is None

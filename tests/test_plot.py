@@ -488,3 +488,12 @@ def test_a_half_life_in_time():
     assert_allclose(display.running_mean[-1], bn.fit(X, times=times).running_mean_)
     with pytest.raises(ValueError, match="pass times of the rows"):
         RunningStatsDisplay.from_estimator(bn, X)
+
+
+def test_what_transform_limits_and_fills_is_drawn_as_it_was_learned():
+    data = np.random.default_rng(0).normal(5.0, 3.0, (60, 2))
+    data[::5, 0] = np.nan
+    bn = BatchNorm1dTransformer(batch_size=10)
+    expected = RunningStatsDisplay.from_estimator(bn, data)
+    bn.set_params(clip=0.1, handle_missing="mean")
+    assert_same_numbers(RunningStatsDisplay.from_estimator(bn, data), expected)

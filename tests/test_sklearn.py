@@ -41,6 +41,9 @@ CONFIGURATIONS = [
     BatchNorm1dTransformer(n_jobs=2),
     BatchNorm1dTransformer(batch_size=None),
     BatchNorm1dTransformer(copy=False),
+    BatchNorm1dTransformer(clip=3.0),
+    BatchNorm1dTransformer(handle_missing="mean"),
+    BatchNorm1dTransformer(clip=0.5, handle_missing="mean", with_mean=False),
     BatchNorm1dTransformer(halflife=100),
     BatchNorm1dTransformer(halflife=float("inf")),
     BatchNorm1dTransformer(

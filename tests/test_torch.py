@@ -563,6 +563,12 @@ def test_unfitted():
             r"still acts after 6 mini-batches.*set_params\(bias_correction=False\)",
         ),
         ({"bias_correction": True, "momentum": 0}, "bias_correction=False"),
+        ({"clip": 3.0}, r"has clip=3\.0.*set_params\(clip=None\)"),
+        ({"clip": 3.0, "track_running_stats": False}, "does not clip"),
+        (
+            {"handle_missing": "mean"},
+            r"leaves NaN as it is.*set_params\(handle_missing='keep'\)",
+        ),
     ],
     ids=str,
 )

@@ -183,6 +183,8 @@ def test_signature_is_the_contract():
         "bias_init": None,
         "with_mean": True,
         "batch_size": 256,
+        "clip": None,
+        "handle_missing": "keep",
         "n_jobs": None,
         "copy": True,
     }
@@ -213,6 +215,13 @@ def test_signature_is_the_contract():
         {"with_mean": None},
         {"batch_size": 1},
         {"batch_size": 2.5},
+        {"clip": 0.0},
+        {"clip": -1.0},
+        {"clip": np.inf},
+        {"clip": np.nan},
+        {"clip": "3"},
+        {"handle_missing": "zero"},
+        {"handle_missing": None},
         {"copy": "no"},
     ],
     ids=str,
@@ -237,11 +246,18 @@ def test_eps_out_of_range_in_transform():
         {"eps": np.nan},
         {"eps": "x"},
         {"copy": 3},
+        {"clip": 0},
+        {"clip": np.inf},
+        {"clip": "x"},
+        {"handle_missing": "x"},
+        {"handle_missing": True},
     ):
-        bn.set_params(**{"eps": 1e-5, "copy": True} | bad)
+        defaults = {"eps": 1e-5, "copy": True, "clip": None, "handle_missing": "keep"}
+        bn.set_params(**defaults | bad)
         for call in (bn.transform, bn.inverse_transform):
             with pytest.raises(InvalidParameterError, match=next(iter(bad))):
                 call(X)
+    bn.set_params(**defaults)
     # An integer and a NumPy number are real numbers too.
     for eps in (0, np.float32(0.5)):
         expected = bn.set_params(eps=float(eps), copy=True).transform(X)
@@ -317,6 +333,179 @@ def test_without_running_statistics_each_x_is_normalised_by_its_own():
         bn.transform(X[:1])
     with pytest.raises(ValueError, match="track_running_stats=False"):
         bn.inverse_transform(X)
+
+
+# What a model can't take: clip and handle_missing
+
+
+@st.composite
+def limits(draw):
+    """A fitted transformer, other rows of any floating dtype with gaps, and a clip."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    trailing = draw(st.sampled_from([(), (6,)]))
+    settings = {
+        "eps": draw(st.sampled_from([0, 1e-5, 3.0])),
+        "affine": draw(st.booleans()),
+        "bias": draw(st.booleans()),
+        "with_mean": draw(st.booleans()),
+        "track_running_stats": draw(st.booleans()),
+    }
+    weight, bias = rng.normal(size=(2, 3))
+    weight[draw(st.integers(0, 2))] = 0.0
+    bn = BatchNorm1dTransformer(weight_init=weight, bias_init=bias, **settings)
+    shape = (draw(st.integers(3, 60)), 3, *trailing)
+    data = rng.normal(2.0, 3.0, (2, *shape))
+    data[0, :, 1] = 5.0  # of which the variance is 0
+    data[1][rng.random(shape) < 0.3] = np.nan
+    data[1, :2] = rng.normal(2.0, 3.0, (2, *shape[1:]))
+    dtype = draw(st.sampled_from(["float16", "float32", "float64", ">f8"]))
+    return bn.fit(data[0]), data[1].astype(dtype), draw(st.floats(1e-3, 5))
+
+
+def affine_map_of(bn, ndim):
+    """Weight and bias, as wide as X."""
+    wide = (3, 1) if ndim == 3 else (3,)
+    weight = np.ones(3) if bn.weight_ is None else bn.weight_
+    bias = np.zeros(3) if bn.bias_ is None else bn.bias_
+    return weight.reshape(wide), bias.reshape(wide)
+
+
+def assert_rounded_once(bn, data, wide):
+    """The output is that in float64, as if rounded once; in place, too."""
+    out = bn.transform(data)
+    if bn.running_mean_ is not None:
+        assert_array_equal(out, wide.astype(out.dtype))
+    else:  # of statistics that the loops for another dtype have found
+        assert_allclose(out, wide, rtol=1e-6, atol=1e-6)
+    assert_array_equal(bn.transform(data.copy(), copy=False), out)
+
+
+@given(limits())
+def test_clip_limits_the_normalised_value_before_the_affine_map(case):
+    bn, data, clip = case
+    weight, bias = affine_map_of(bn, data.ndim)
+    wide = data.astype(np.float64)
+    unlimited = bn.transform(wide)
+    weight_, bias_ = bn.weight_, bn.bias_
+    bn.weight_ = bn.bias_ = None
+    normalised = bn.transform(wide)
+    bn.weight_, bn.bias_ = weight_, bias_
+    out = bn.set_params(clip=clip).transform(wide)
+
+    # The scale holds the weight, with a rounding of its own.
+    expected = np.clip(normalised, -clip, clip) * weight + bias
+    assert_allclose(out, expected, rtol=1e-13, atol=1e-13)
+    # Beyond the limits, and within them, to the bit.
+    with np.errstate(invalid="ignore"):
+        beyond = np.abs(normalised) > clip * (1 + 1e-12)
+        within = np.abs(normalised) < clip * (1 - 1e-12)
+    at_limit = np.sign(normalised) * (clip * weight) + bias
+    assert_array_equal(out[beyond], at_limit[beyond])
+    assert_array_equal(out[within], unlimited[within])
+    assert_array_equal(np.isnan(out), np.isnan(wide))
+    assert_rounded_once(bn, data, out)
+
+
+@given(limits(), st.booleans())
+def test_a_missing_value_is_what_the_running_mean_is(case, clipped):
+    bn, data, clip = case
+    weight, bias = affine_map_of(bn, data.ndim)
+    wide = data.astype(np.float64)
+    bn.set_params(clip=clip if clipped else None)
+    kept = bn.transform(wide)
+    out = bn.set_params(handle_missing="mean").transform(wide)
+    missing = np.isnan(wide)
+    assert_array_equal(out[~missing], kept[~missing])
+    if bn.with_mean:
+        assert_array_equal(out[missing], np.broadcast_to(bias, wide.shape)[missing])
+    else:
+        axes = (0, 2) if wide.ndim == 3 else 0
+        mean, std = np.nanmean(wide, axes), np.sqrt(np.nanvar(wide, axes) + bn.eps)
+        if bn.running_mean_ is not None:
+            mean, std = bn.running_mean_, np.sqrt(bn.running_var_ + bn.eps)
+        std[std == 0] = 1.0
+        normalised = (mean / std).reshape(bias.shape)
+        if clipped:
+            normalised = np.clip(normalised, -clip, clip)
+        expected = np.broadcast_to(normalised * weight + bias, wide.shape)[missing]
+        assert_allclose(out[missing], expected, rtol=1e-12, atol=1e-12)
+    if bn.running_mean_ is not None:  # to the bit
+        mean = bn.running_mean_.reshape(bias.shape)
+        bn.set_params(handle_missing="keep")
+        assert_array_equal(bn.transform(np.where(missing, mean, wide)), out)
+        bn.set_params(handle_missing="mean")
+    assert_rounded_once(bn, data, out)
+
+
+@pytest.mark.parametrize("with_mean", [True, False])
+@pytest.mark.parametrize("track", [True, False])
+def test_a_feature_never_observed_is_filled_with_the_bias(with_mean, track):
+    gaps = np.column_stack([X[:, 0], np.full(100, np.nan)])
+    bn = BatchNorm1dTransformer(
+        with_mean=with_mean,
+        track_running_stats=track,
+        bias_init=[1.0, 2.0],
+        clip=3.0,
+        handle_missing="mean",
+    )
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        bn.fit(gaps)
+    messages = [str(each.message) for each in record]
+    assert [
+        each.endswith("its output is its bias, 0 without one.") for each in messages
+    ] == ([True] if track else [])
+    out = bn.transform(gaps)
+    assert_array_equal(out[:, 1], 2.0)
+    if track:
+        assert_array_equal(bn.transform(np.nan_to_num(gaps, nan=1013.0))[:, 1], 2.0)
+    bn.set_params(handle_missing="keep")
+    assert np.isnan(bn.transform(gaps)[:, 1]).all()
+    assert_array_equal(bn.transform(gaps)[:, 0], out[:, 0])
+
+
+def test_of_a_clipped_value_inverse_transform_gives_the_limit():
+    bn = BatchNorm1dTransformer(
+        clip=2.0, handle_missing="mean", weight_init=[2.0, -3.0, 1.0], bias_init=0.5
+    ).fit(X)
+    mean, std = bn.running_mean_, np.sqrt(bn.running_var_ + 1e-5)
+    data = np.array([mean + 100 * std, mean - 100 * std, mean + std, 3 * [np.nan]])
+    expected = [mean + 2 * std, mean - 2 * std, mean + std, mean]
+    assert_allclose(bn.inverse_transform(bn.transform(data)), expected, rtol=1e-13)
+    # Neither does anything on the way back.
+    far = np.array([[100.0, np.nan, -7.0]])
+    plain = clone(bn).set_params(clip=None, handle_missing="keep").fit(X)
+    assert_array_equal(bn.inverse_transform(far), plain.inverse_transform(far))
+
+
+def test_forward_and_what_is_learned_do_not_clip():
+    settings = {"weight_init": 2.0, "momentum": 0.5}
+    plain = BatchNorm1dTransformer(**settings)
+    limited = BatchNorm1dTransformer(clip=0.1, handle_missing="mean", **settings)
+    assert_array_equal(limited.forward(X), plain.forward(X))
+    assert_array_equal(limited.backward(X), plain.backward(X))
+    with pytest.raises(ValueError, match="contains NaN"):
+        limited.forward(np.where(X > 300, np.nan, X))
+    gaps = np.where(X > 300, np.nan, X)
+    for method in ("partial_fit", "fit"):
+        a, b = (getattr(bn, method)(gaps) for bn in (limited, plain))
+        for key, value in a.state_dict().items():
+            assert_array_equal(value, b.state_dict()[key])
+
+
+def test_what_overflows_is_clipped():
+    bn = BatchNorm1dTransformer(clip=10.0, weight_init=[2.0, 0.0, 1.0]).fit(X)
+    data = np.array([[1.7e308, 1.0, -1.7e308]])
+    for weight in ([2.0, 0.0, 1.0], [1e200, 0.0, 1.0]):
+        bn.weight_ = weight
+        with np.errstate(all="raise"):
+            assert_array_equal(bn.transform(data)[0], [10 * weight[0], 0.0, -10.0])
+
+
+def test_clip_is_any_real_number():
+    for clip in (2, np.float32(2), np.int64(2)):
+        bn = BatchNorm1dTransformer(clip=clip).fit(X)
+        assert bn.transform([[1e9, 0.0, 0.0]])[0, 0] == 2.0
 
 
 def test_infinity_is_an_error_where_nothing_is_remembered_too():
@@ -417,9 +606,12 @@ def test_what_raises_leaves_x_as_it_was_without_copy_too(method):
     data = X.copy()
     data[-1, -1] = np.inf
     before = data.copy()
-    with pytest.raises(ValueError, match="infinity"):
-        getattr(bn, method)(data, copy=False)
-    assert_array_equal(data, before)
+    for bounds in ({}, {"clip": 1.0, "handle_missing": "mean"}):
+        state = bits(bn.set_params(**bounds))
+        with pytest.raises(ValueError, match="infinity"):
+            getattr(bn, method)(data, copy=False)
+        assert_array_equal(data, before)
+        assert bits(bn) == state
 
 
 def test_what_overflows_does_not_stop_half_way():
@@ -1335,7 +1527,10 @@ def every_call(bn, X, make=np.asarray):
 @pytest.mark.parametrize("gaps", [False, True])
 @pytest.mark.parametrize(
     "rule",
-    [{}, {"momentum": 0.5}, {"variance": "total", "momentum": None, "eps": 0}],
+    [
+        *[{}, {"momentum": 0.5}, {"variance": "total", "momentum": None, "eps": 0}],
+        {"clip": 1.5, "handle_missing": "mean"},
+    ],
 )
 def test_numpys_error_state_changes_no_bit(make, gaps, rule):
     data = np.random.default_rng(0).normal(3.0, 2.0, (40, 3))

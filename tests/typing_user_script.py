@@ -46,6 +46,8 @@ def transformer() -> None:
         bias_init=0.5,
         with_mean=True,
         batch_size=4,
+        clip=10,
+        handle_missing="mean",
         n_jobs=None,
         copy=False,
     )

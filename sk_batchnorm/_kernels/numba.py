@@ -13,7 +13,7 @@ use fused multiply-adds, which round once in place of twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from math import inf
+from math import inf, nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -180,9 +180,11 @@ def centre_and_scale_part(
     centre: Floats | None,
     scale: Floats,
     offset: Floats | None,
+    limit: Floats | None,
+    fill: Floats | None,
     out: NDArray[np.floating],
 ) -> bool:
-    """Centre and scale one of the parts; return whether it contains infinity."""
+    """Apply an affine map to one of the parts; return whether it contains infinity."""
     if X.flags.c_contiguous:
         features = slice(0, X.shape[1])
     else:
@@ -190,12 +192,21 @@ def centre_and_scale_part(
         features = slice(feature, feature + 1)
     width = features.stop - features.start
     target = out if X.flags.c_contiguous else out.T
+
+    def vector(values: Floats | None, nothing: float) -> Floats:
+        return _read_only(
+            np.full(width, nothing) if values is None else values[features]
+        )
+
     infinite: bool = _centre_and_scale(
         _flat(X)[part],
         width,
-        _read_only(np.zeros(width) if centre is None else centre[features]),
-        _read_only(scale[features]),
-        _read_only(np.full(width, -0.0) if offset is None else offset[features]),
+        vector(centre, 0.0),
+        vector(scale, 1.0),
+        vector(offset, -0.0),
+        limit is not None or fill is not None,
+        vector(limit, inf),
+        vector(fill, nan),
         target.reshape(-1)[part],
     )
     return infinite
@@ -548,7 +559,7 @@ def _add_weighted(flat, start, n_rows, stride, width, n_features, weight, scratc
 
 
 @compiled()
-def _centre_and_scale(flat, width, centre, scale, offset, out):
+def _centre_and_scale(flat, width, centre, scale, offset, is_limited, limit, fill, out):
     """Write ``(flat - centre) * scale + offset``, rounded once, into ``out``.
 
     Parameters
@@ -558,6 +569,11 @@ def _centre_and_scale(flat, width, centre, scale, offset, out):
     width : int
     centre, scale, offset : read-only float64 arrays of ``width`` values
         A centre of 0 and an offset of -0.0 change nothing.
+    is_limited : bool
+        Whether the next two change anything.
+    limit, fill : read-only float64 arrays of ``width`` values
+        See :class:`~sk_batchnorm._kernels.numpy.AffineMap`. A limit of inf and a fill
+        of NaN change nothing.
     out : array as ``flat``, or that itself
 
     Returns
@@ -569,16 +585,22 @@ def _centre_and_scale(flat, width, centre, scale, offset, out):
     while together * width < _LONG_ROW and together * width < flat.size:
         together *= 2
     long = together * width
-    vectors = np.empty((3, long))
-    for k, vector in enumerate((centre, scale, offset)):
+    vectors = np.empty((5, long))
+    for k, vector in enumerate((centre, scale, offset, limit, fill)):
         vectors[k, :width] = vector
         _repeat(vectors[k], width, together)
     infinite = 0
     for start in range(0, flat.size, long):
         stop = min(start + long, flat.size)
-        infinite |= _centre_and_scale_row(
-            flat[start:stop], vectors[0], vectors[1], vectors[2], out[start:stop]
-        )
+        row, target = flat[start:stop], out[start:stop]
+        if is_limited:
+            infinite |= _limited_row(
+                row, vectors[0], vectors[1], vectors[2], vectors[3], vectors[4], target
+            )
+        else:
+            infinite |= _centre_and_scale_row(
+                row, vectors[0], vectors[1], vectors[2], target
+            )
     return infinite != 0
 
 
@@ -589,6 +611,22 @@ def _centre_and_scale_row(row, centre, scale, offset, out):
         value = row[j]
         infinite |= 1 if abs(value) == inf else 0
         out[j] = (np.float64(value) - centre[j]) * scale[j] + offset[j]
+    return infinite
+
+
+@compiled()
+def _limited_row(row, centre, scale, offset, limit, fill, out):
+    """As above, of products that are filled and limited before the offset."""
+    infinite = 0
+    for j in range(row.size):
+        value = row[j]
+        infinite |= 1 if abs(value) == inf else 0
+        product = (np.float64(value) - centre[j]) * scale[j]
+        product = product if product == product else fill[j]
+        # NaN is neither above nor below, and stays.
+        product = limit[j] if product > limit[j] else product
+        product = -limit[j] if product < -limit[j] else product
+        out[j] = product + offset[j]
     return infinite
 
 

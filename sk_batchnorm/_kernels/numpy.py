@@ -302,19 +302,22 @@ def _rows_together(block: NDArray[Any], out: NDArray[Any]) -> int:
 
 
 class AffineMap(NamedTuple):
-    """``(x - centre) * scale + offset``, of vectors; None stands for 0."""
+    """``(x - centre) * scale + offset``, of vectors; None stands for 0.
+
+    Before the offset is added, a product that is NaN becomes `fill`, and then all are
+    limited to [-limit, limit]; None for either changes nothing.
+    """
 
     centre: Floats | None
     scale: Floats
     offset: Floats | None
+    limit: Floats | None = None
+    fill: Floats | None = None
 
     def repeated(self, function: Callable[[Floats], Floats]) -> AffineMap:
         """The same of vectors that a function has repeated."""
-        return AffineMap(
-            None if self.centre is None else function(self.centre),
-            function(self.scale),
-            None if self.offset is None else function(self.offset),
-        )
+        vectors = (None if vector is None else function(vector) for vector in self)
+        return AffineMap(*vectors)  # type: ignore[arg-type]
 
 
 def centre_and_scale(X: NDArray[Any], by: AffineMap, out: NDArray[np.floating]) -> None:
@@ -361,8 +364,21 @@ def _apply(block: NDArray[Any], rows: AffineMap, out: NDArray[Any]) -> None:
     else:
         np.subtract(block, rows.centre, out=out, casting="same_kind")
         np.multiply(out, rows.scale, out=out)
+    if rows.limit is not None or rows.fill is not None:
+        fill_and_limit(out, rows.limit, rows.fill)
     if rows.offset is not None:
         np.add(out, rows.offset, out=out)
+
+
+def fill_and_limit(
+    products: NDArray[np.floating], limit: Floats | None, fill: Floats | None
+) -> None:
+    """Replace NaN, then limit what is there, in place; see :class:`AffineMap`."""
+    if fill is not None:
+        np.copyto(products, fill, where=np.isnan(products))
+    if limit is not None:  # NaN stays NaN
+        np.minimum(products, limit, out=products)
+        np.maximum(products, -limit, out=products)
 
 
 def all_finite(values: NDArray[np.floating]) -> bool:
