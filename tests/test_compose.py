@@ -759,8 +759,8 @@ def test_it_is_copied_as_any_estimator():
 def test_what_sets_something_sets_it_here():
     """And not in the estimator, which it would return."""
     once = FitOnce(PCA(1))
-    for name in ("set_fit_request", "set_callbacks", "set_output_of_a_subclass"):
-        assert not hasattr(once, name)
+    assert not hasattr(FitOnce(KMeans()), "set_fit_request")
+    assert not hasattr(FitOnce(BatchNorm1dTransformer()), "set_callbacks")
     assert once.set_output(transform="pandas") is once
     X = flights()[["a"]]
     assert isinstance(once.partial_fit(X).transform(X), pd.DataFrame)
@@ -895,4 +895,5 @@ def expected_failed_checks(estimator):
 )
 @pytest.mark.filterwarnings("default")  # the checks bring warnings of their own
 def test_check_estimator(estimator, check):
-    check(estimator)
+    with np.errstate(invalid="ignore"):  # StandardScaler divides 0 by 0 on its way
+        check(estimator)

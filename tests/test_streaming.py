@@ -289,6 +289,42 @@ def test_a_leaf_that_fails_leaves_all_as_they_were_and_is_named(
 
 
 @pytest.mark.parametrize("n_before", [0, 1])
+@pytest.mark.parametrize("where", ["transformer", "regressor.table.num"])
+def test_a_last_step_that_fails_to_transform_is_named(where, n_before):
+    nest = deep_nest()
+    last = StreamingPipeline([("std", StandardScaler()), ("last", Vandal())])
+    nest.set_params(**{where.replace(".", "__"): last})
+    for seed in range(n_before):
+        nest.partial_fit(*minibatch(seed))
+    error = wrecking(nest, *minibatch(9), "transform")
+    [note] = error.__notes__
+    assert note.startswith(f"In '{where}.last'.")
+
+
+class Counts(StandardScaler):
+    transformed = 0
+
+    def transform(self, X):
+        Counts.transformed += 1
+        return super().transform(X)
+
+
+def test_a_part_transforms_a_mini_batch_once():
+    inner = StreamingPipeline([("counts", Counts())])
+    union = StreamingFeatureUnion([("inner", inner)])
+    table = StreamingColumnTransformer([("union", union, [0, 1])])
+    model = StreamingTransformedTargetRegressor(
+        StreamingPipeline([("table", table), ("last", SGDRegressor(random_state=0))]),
+        transformer=clone(inner),
+        check_inverse=False,
+    )
+    for seed in range(3):
+        Counts.transformed = 0
+        model.partial_fit(*minibatch(seed))
+        assert Counts.transformed == 2  # of X and of y
+
+
+@pytest.mark.parametrize("n_before", [0, 1])
 def test_so_does_one_that_is_interrupted(n_before):
     nest = deep_nest(last=VandalSGD(random_state=0))
     for seed in range(n_before):
