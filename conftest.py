@@ -3,7 +3,6 @@
 from importlib.util import find_spec
 
 NEEDS = {
-    "_kernels/numba.py": ["numba"],
     "dask.py": ["dask"],
     "onnx.py": ["skl2onnx", "onnxruntime"],
     "plot.py": ["matplotlib"],

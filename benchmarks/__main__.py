@@ -10,7 +10,8 @@ by round, in one process. The ratio is that of the medians, and its spread is th
 between the quartiles of the rounds' own ratios. Setting up is not timed. The clock is
 timeit's, with the garbage collector off: pyperf and pytest-benchmark time one function
 after the other, whereas these have to alternate. Without --quick, each piece of work
-runs in a process of its own; rows that say "plain" use NumPy's loops.
+runs in a process of its own; rows that say "plain" use NumPy's loops, the
+others the compiled ones.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 from benchmarks.speed import CASES, Row, measure
 
 PACKAGES = (
-    *("numpy", "scipy", "scikit-learn", "torch", "river", "pandas", "numba"),
+    *("numpy", "scipy", "scikit-learn", "torch", "river", "pandas"),
     "sk-batchnorm",
 )
 

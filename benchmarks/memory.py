@@ -57,7 +57,7 @@ def table(megabytes: int) -> None:
         n_rows = megabytes * MEGABYTE // (N_FEATURES * np.dtype(dtype).itemsize)
         X = np.random.default_rng(0).standard_normal((n_rows, N_FEATURES), np.float32)
         X = X.astype(dtype, copy=False)
-        few = X[:20_000]  # enough for numba, where it is installed, to compile
+        few = X[:20_000]  # what Python keeps is kept
         bn.partial_fit(few).fit(few).transform(few)
         rows = {
             "partial_fit": (

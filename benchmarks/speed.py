@@ -53,7 +53,7 @@ def measure(name: str, quick: bool) -> list[Row]:
     calls = [ours, *(call for call, _ in peers.values())]
     numbers = []
     for call in calls:
-        call()  # what Python, BLAS and numba keep is kept
+        call()  # what Python and BLAS keep is kept
         once = max(min(timeit.repeat(call, number=1, repeat=2)), 1e-7)
         # Some in a row, as threads that the one before has left spinning go on a while.
         numbers.append(max(1, int((0.005 if quick else 0.05) / once)))
@@ -161,6 +161,27 @@ def _missing() -> Any:
     X = numbers((200_000, 64))
     X[np.random.default_rng(1).random(X.shape) < 0.05] = np.nan
     return learn(X, 1 / 8)
+
+
+def in_two_dimensions(shape: tuple[int, int, int], method: str, goal: float) -> Any:
+    """A method for (samples, channels, times) beside the same values in two."""
+    X = numbers(shape)
+    rows = np.ascontiguousarray(X.transpose(0, 2, 1).reshape(-1, shape[1]))
+    ours, flat = (
+        BatchNorm1dTransformer(momentum=1.0).partial_fit(x) for x in (X, rows)
+    )
+    return lambda: getattr(ours, method)(X), {
+        "ours, two dimensions": (lambda: getattr(flat, method)(rows), goal)
+    }
+
+
+for _channels in [(1, 62, 25), (32, 62, 250)]:
+    for _method in ("partial_fit", "transform"):
+        CASES[f"{_method}, {' × '.join(map(str, _channels))}"] = (
+            lambda shape=_channels, method=_method: in_two_dimensions(
+                shape, method, 1.3
+            )
+        )
 
 
 @case("partial_fit, 200 000 × 64 with sample_weight, n_jobs=-1")

@@ -62,6 +62,7 @@ __all__ = [
     "check_parameters",
     "check_steps",
     "check_transformers",
+    "checked_parameters",
     "empty_array_at",
     "feature_names_of",
     "from_numpy",
@@ -102,6 +103,17 @@ def check_parameters(estimator: Any) -> None:
         _check_parameters_one_by_one(kind, dict(zip(names, values, strict=True)))
     else:
         _check_once(kind, names, *values)
+
+
+def checked_parameters(estimator: Any) -> tuple[tuple[Any, ...], Any] | None:
+    """Values that were found good, and what gets those of now, to see if they are same.
+
+    None if one of them may change in place.
+    """
+    kind: Any = type(estimator)
+    _, values_of = _parameters_of(kind)
+    values = values_of(estimator)
+    return (values, values_of) if _is_hashable(values) else None
 
 
 @lru_cache

@@ -59,7 +59,7 @@ _ON_HOST = np.empty(0)
 _FADED_AWAY = 1100
 
 # Rows whose weights are worth remembering.
-_FEW_ROWS = 4096
+FEW_ROWS = 4096
 
 # Relative difference between sums of weights that is more than rounding.
 _WEIGHTS_DIFFER = 1e-13
@@ -171,7 +171,7 @@ class Input(ABC):
         if self._may_differ_in_age():
             return self._faded_by_value(rule, weight)
         if weight is None:
-            fading = _fading_of_few if n_rows <= _FEW_ROWS else _fading
+            fading = fading_of_few if n_rows <= FEW_ROWS else _fading
             share, n_faint = fading(n_rows, rule)
         else:
             n_faint = n_rows  # any row may weigh little
@@ -198,27 +198,17 @@ class Input(ABC):
         self, rule: Rule, weight: Floats | None
     ) -> tuple[Moments, Clock]:
         """As :meth:`faded_moments`, where the values of a row may differ in age."""
-        later: Clock = 0
+        later = np.zeros(self.array.shape[1], dtype=np.int64)
         parts: list[Moments] = []
+        decay = np.empty(0)
         for rows, row_weight in self._rows_from_the_end(weight):
-            refuse_infinity(rows if row_weight is None else rows[row_weight > 0])
-            observed = ~np.isnan(rows)
-            if row_weight is not None:
-                observed &= row_weight[:, None] > 0
-            n_rows: Any = observed.sum(axis=0)
-            if parts and np.min(later) >= _FADED_AWAY * (rule.halflife or 0):
-                pass  # too old to weigh anything
-            elif isinstance(later, int) and observed.all():
-                share = rule.decay(later + np.arange(len(rows) - 1, -1, -1.0))
-                share, n_rows = _product(share, row_weight), len(rows)
-                bounds = np.array([0, n_rows])
-                parts.append(Dense(rows)._moments(bounds, share, None))
-            else:
-                age = later + n_rows - np.cumsum(observed, axis=0)
-                share = rule.decay(age) * observed
-                if row_weight is not None:
-                    share *= row_weight[:, None]
-                parts.append(_moments_by_value(rows, share))
+            if len(decay) < len(rows):
+                decay = rule.decay(np.arange(float(len(rows))))
+            # What is too old weighs nothing, but is counted.
+            factor = rule.decay(later.astype(np.float64))
+            stack, n_rows = dispatch.faded_moments(rows, row_weight, decay, factor)
+            if not parts or later.min() < _FADED_AWAY * (rule.halflife or 0):
+                parts.append(Moments(np.array([[float(len(rows))]]), *stack))
             later = later + n_rows
         return merge(reversed(parts)), _one_clock(later)
 
@@ -285,46 +275,26 @@ class NumPyInput(Input):
                 if row_weight is not None:
                     row_weight = np.repeat(row_weight, X.shape[2])
                 rows = rows.transpose(0, 2, 1).reshape(-1, X.shape[1])
-            yield rows.astype(np.float64), row_weight
-
-    def normalized(
-        self, by: AffineMap, *, copy: bool, n_jobs: int | None = None
-    ) -> NDArray[np.floating]:
-        """See :meth:`Input.normalized`."""
-        X = self.array
-        if copy and X.size < min(_WORTH_A_LOOK, dispatch.LEAST_COMPILED):
-            out = np.empty_like(X, dtype=output_dtype(X.dtype), subok=False)
-            kernels.centre_and_scale(X, by, out)
-            return out
-        is_large = X.size > _WORTH_A_LOOK
-        if is_large and by.offset is not None and not by.offset.any():
-            by = by._replace(offset=None)
-        out = _output(X, copy=copy)
-        dispatch.centre_and_scale(X, by, out, n_jobs)
-        return out
-
-
-class Dense(NumPyInput):
-    """A NumPy array of shape (n_samples, n_features)."""
-
-    __slots__ = ()
+            yield rows.astype(np.float64, order="C"), row_weight
 
     def _moments(
         self, bounds: Bounds, weight: Floats | None, n_jobs: int | None
     ) -> Moments:
         X = self.array
         n_rows = bounds[1:] - bounds[:-1]
-        is_small = X.size <= kernels.BLOCK_VALUES
-        if not is_small and n_rows.max() > dispatch.rows_at_once(X):
+        if (
+            X.size > kernels.BLOCK_VALUES
+            and n_rows.max() > dispatch.rows_at_once(X)
+            and n_rows.max() > 1
+        ):
             return super()._moments(bounds, weight, n_jobs)
         if weight is None:
             n_samples = n_rows.astype(np.float64)
         else:
             n_samples = np.add.reduceat(weight[: bounds[-1]], bounds[:-1])
-        if X.size < dispatch.LEAST_COMPILED and is_small:
-            stack = kernels.moments(X, bounds, weight)
-        else:
-            stack = dispatch.moments(X, bounds, weight, n_jobs)
+        if X.ndim == 3:
+            n_samples *= X.shape[2]
+        stack = dispatch.moments(X, bounds, weight, n_jobs)
         return Moments(n_samples[:, None], *stack)
 
     def _moments_of_one(
@@ -338,6 +308,24 @@ class Dense(NumPyInput):
             self._moments(bounds[i : i + n_together + 1], weight, n_jobs)
             for i in range(0, len(bounds) - 1, n_together)
         )
+
+    def normalized(
+        self, by: AffineMap, *, copy: bool, n_jobs: int | None = None
+    ) -> NDArray[np.floating]:
+        """See :meth:`Input.normalized`."""
+        X = self.array
+        is_large = X.size > _WORTH_A_LOOK
+        if is_large and by.offset is not None and not by.offset.any():
+            by = by._replace(offset=None)
+        out = _output(X, copy=copy)
+        dispatch.centre_and_scale(X, by, out, n_jobs)
+        return out
+
+
+class Dense(NumPyInput):
+    """A NumPy array of shape (n_samples, n_features)."""
+
+    __slots__ = ()
 
 
 class Series(NumPyInput):
@@ -354,16 +342,25 @@ class Series(NumPyInput):
         """Number of values of each channel: every time point is a row."""
         return int(self.array.shape[0] * self.array.shape[2])
 
-    def _moments_of_one(
-        self, start: int, stop: int, weight: Floats | None, n_jobs: int | None
+    def _moments(
+        self, bounds: Bounds, weight: Floats | None, n_jobs: int | None
     ) -> Moments:
-        weight = None if weight is None else weight[start:stop]
-        return merge(self._parts(self.array[start:stop], weight))
+        if dispatch.is_taken_as_it_is(self.array):
+            return super()._moments(bounds, weight, n_jobs)
+        return concatenate(
+            [
+                merge(self._parts(start, stop, weight))
+                for start, stop in pairwise(bounds.tolist())
+            ]
+        )
 
     def _parts(
-        self, X: NDArray[Any], sample_weight: Floats | None
+        self, start: int, stop: int, sample_weight: Floats | None
     ) -> Iterator[Moments]:
-        """Moments of blocks, of which every time point is a row."""
+        """Moments of blocks of a mini-batch, of which every time point is a row."""
+        X = self.array[start:stop]
+        if sample_weight is not None:
+            sample_weight = sample_weight[start:stop]
         for index in blocks(X.shape):
             block = X[index].transpose(0, 2, 1)
             weight = None
@@ -550,7 +547,7 @@ def _fading(n_rows: int, rule: Rule) -> tuple[Floats, int]:
 
 
 # As a stream repeats them.
-_fading_of_few = lru_cache(maxsize=16)(_fading)
+fading_of_few = lru_cache(maxsize=16)(_fading)
 
 
 def _has_missing(moments: Moments) -> bool:
@@ -569,27 +566,6 @@ def _blocks_of_samples(shape: tuple[int, ...]) -> Iterator[slice]:
     n_rows = max(1, kernels.BLOCK_VALUES // prod(shape[1:]))
     for start in range(0, shape[0], n_rows):
         yield slice(start, start + n_rows)
-
-
-def _moments_by_value(rows: Floats, weight: Floats) -> Moments:
-    """Moments of rows whose values have weights of their own, 0 where missing."""
-    count = weight.sum(axis=0)
-    divisor = np.maximum(count, SMALLEST)
-    there = weight > 0
-    values = np.where(there, rows, 0.0)
-    shift = (weight * values).sum(axis=0) / divisor
-    # As in all kernels: a constant column deviates by exactly 0.
-    last = len(rows) - 1 - there[::-1].argmax(axis=0)
-    last_value = values[last, np.arange(values.shape[1])]
-    rounding = 2 * len(rows) * np.finfo(np.float64).eps
-    near = np.abs(last_value - shift) <= rounding * np.abs(last_value)
-    shift = np.where(near, last_value, shift)
-    deviations = np.where(there, values - shift, 0.0)
-    residual = (weight * deviations).sum(axis=0) / divisor
-    squares = (weight * deviations * deviations).sum(axis=0) - count * residual**2
-    n_samples = np.array([[float(len(rows))]])
-    parts = (count, shift, residual, np.maximum(squares, 0.0))
-    return Moments(n_samples, *(part[None] for part in parts))
 
 
 class OtherNamespace(Input):
@@ -868,14 +844,17 @@ def input_of(X: Any, owner: str) -> Input:
 def plain_input(attributes: Mapping[str, Any], X: Any) -> Input | None:
     """X as one of its kind, if it is what a stream repeats, with nothing to check.
 
-    An array of two dimensions, of the width that a transformer of these attributes has
-    learned from, in which scikit-learn's way through the checks would change nothing.
+    An array of the width that a transformer of these attributes has learned from, in
+    which scikit-learn's way through the checks would change nothing: of two dimensions,
+    or of three of NumPy's.
     """
     kind: type[Input] = Dense
     template = attributes.get("_template", _ON_HOST)
     if type(X) is np.ndarray and type(template) is np.ndarray:
         if not (X.dtype.char in "fd" and X.dtype.isnative):
             return None
+        if X.ndim == 3 and X.shape[2] > 0:
+            kind = Series
     elif not is_of_host(X) and _is_float_array(X):
         kind = OtherNamespace
         if not is_of_host(template) and namespace_of(template) != namespace_of(X):
@@ -884,7 +863,7 @@ def plain_input(attributes: Mapping[str, Any], X: Any) -> Input | None:
         return None
     width = attributes.get("n_features_in_")
     is_plain = (
-        X.ndim == 2
+        (X.ndim == 2 or kind is Series)
         and X.shape[1] == width
         and X.shape[0] > 0
         and attributes.get("num_features", 0) in (None, width)

@@ -60,7 +60,8 @@ class RunningStats:
     weight: Weight
     start_weight: Weight
     clock: Clock
-    _scales: dict[bool, Any] = field(init=False, repr=False)
+    # What was computed or found out before: scales, and see _small.py.
+    _cache: dict[str, Any] = field(init=False, repr=False)
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class RunningStats:
             weight=weight,
             start_weight=start_weight,
             clock=clock,
-            _scales={},
+            _cache={},
         )
 
     def __reduce__(self) -> tuple[type[RunningStats], tuple[Any, ...]]:
@@ -282,7 +283,8 @@ class RunningStats:
             some = None if weight is None else weight[features]
             mean, var = self.mean[features], self.var[features]
             return scale_of(mean, var, eps, some, inverse=inverse)
-        known = self._scales.get(inverse)
+        name = "inverse scale" if inverse else "scale"
+        known = self._cache.get(name)
         if known is not None and known[0] == eps and _same(known[1], weight):
             scale: Floats = known[2]
             return scale
@@ -290,7 +292,7 @@ class RunningStats:
         scale.flags.writeable = False
         # A copy, as the weight may be changed in place.
         weight = None if weight is None else weight.copy()
-        self._scales[inverse] = eps, weight, scale
+        self._cache[name] = eps, weight, scale
         return scale
 
 

@@ -8,22 +8,23 @@ import sys
 
 from sk_batchnorm._kernels import dispatch
 
-_PACKAGES = ("sk-batchnorm", "numpy", "scipy", "scikit-learn", "joblib", "numba")
+_PACKAGES = ("sk-batchnorm", "numpy", "scipy", "scikit-learn", "joblib")
 
 
 def show_versions() -> None:
     """Print the versions of what this package runs on, and its kernels.
 
-    Include this output in a bug report. The kernels are "numba" if numba is
-    installed, else "numpy". To choose one of the two, set the environment variable
-    ``SK_BATCHNORM_KERNELS`` to it before the package is imported.
+    Include this output in a bug report. The kernels are "compiled", or "numpy" where
+    the package was installed from source without a C compiler. To choose one of the
+    two, set the environment variable ``SK_BATCHNORM_KERNELS`` to it before the package
+    is imported.
 
     Examples
     --------
     >>> import sk_batchnorm
     >>> sk_batchnorm.show_versions()  # doctest: +ELLIPSIS
     python: 3...
-    kernels: num...
+    kernels: ...
     """
     # Here, as it takes longer than all else that the package imports.
     from importlib.metadata import PackageNotFoundError, version
@@ -35,4 +36,5 @@ def show_versions() -> None:
             print(f"{package}: {version(package)}")
         except PackageNotFoundError:
             print(f"{package}: not installed")
-    print(f"kernels: {dispatch.KERNELS}")
+    missing = "" if dispatch.ARE_THERE else ", as the compiled ones are not installed"
+    print(f"kernels: {dispatch.KERNELS}{missing}")

@@ -37,6 +37,7 @@ from sk_batchnorm._moments import Bounds
 from sk_batchnorm._normalize import limited
 from sk_batchnorm._rule import VARIANCES, Clock, Count, rule_of
 from sk_batchnorm._running_stats import RunningStats
+from sk_batchnorm._small import outputs_first, remember, steps_first
 from sk_batchnorm._validation import (
     FADED,
     NAMELESS_ERRORS,
@@ -513,6 +514,7 @@ array-like of shape (n_samples, n_channels, n_timepoints)
         )
         return commit(self, draft)
 
+    @steps_first
     @_learning
     def partial_fit(
         self,
@@ -596,6 +598,8 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             warn_of_unobserved(draft, stats)
             warn_of_small(draft, RunningStats.of(batch, MINI_BATCH))
         draft._running_stats = stats
+        if not is_draft:
+            remember(self, data)
         if has_callbacks:
             context.call_on_fit_task_end(
                 **task, reconstruction_attributes=lambda: vars(draft)
@@ -773,6 +777,7 @@ n_timepoints)
         commit(self, draft)
         return grad_input
 
+    @outputs_first
     @ignore_float_errors
     def transform(self, X: Any, copy: bool | None = None) -> Any:
         """Normalise X with the running statistics and apply the affine map.
@@ -833,11 +838,13 @@ array-like of shape (n_samples, n_channels, n_timepoints)
             )
             if is_limited:
                 by = self._limited(by, weight, stats.mean, data.few_features)
-            return data.normalized(
+            Y = data.normalized(
                 by,
                 copy=self.copy if copy is None else copy,
                 n_jobs=self.n_jobs,
             )
+            remember(view, data)
+            return Y
         except NAMELESS_ERRORS as error:
             raise view._named(error, data) from None
 

@@ -30,7 +30,7 @@ def peak_megabytes(call):
 def check(X, **fit):
     bn = BatchNorm1dTransformer(batch_size=2048)
     few = X[: len(X) // 20 + 3]
-    bn.partial_fit(few)  # what Python caches is cached, what numba compiles compiled
+    bn.partial_fit(few)  # what Python caches is cached
     bn.transform(few)
     assert peak_megabytes(lambda: bn.partial_fit(X, **fit)) < 16
     assert peak_megabytes(lambda: bn.fit(X, **fit)) < 16

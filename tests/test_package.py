@@ -46,7 +46,6 @@ NEEDED = {
 
 # Modules that only those who use them import, and the extra that brings what they need.
 DOORS = {
-    "_kernels/numba.py": "fast",
     "dask.py": "dask",
     "onnx.py": "onnx",
     "plot.py": "plot",
@@ -117,7 +116,7 @@ def test_every_door_names_its_extra():
         for path in PACKAGE.rglob("*.py")
         for extra in re.findall(r"sk-batchnorm\[(\w+)\]", path.read_text("utf-8"))
     }
-    assert {"dask", "fast", "onnx", "plot", "torch"} <= named <= extras
+    assert {"dask", "onnx", "plot", "torch"} <= named <= extras
 
 
 # Import
@@ -129,7 +128,9 @@ import sys
 import sklearn.pipeline, sklearn.preprocessing
 before = {name.partition(".")[0] for name in sys.modules}
 import sk_batchnorm
-print({name.partition(".")[0] for name in sys.modules} - before)
+after = {name.partition(".")[0] for name in sys.modules}
+# But for the types that all modules made by one version of Cython share.
+print({name for name in after - before if not name.startswith("_cython_")})
 """
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -290,8 +291,27 @@ def test_users_script_names_all_that_is_public(name):
     assert public - named == set()
 
 
+def test_stubs_name_what_the_compiled_module_has():
+    compiled = pytest.importorskip(
+        "sk_batchnorm._kernels.compiled", exc_type=ImportError
+    )
+    stub = (PACKAGE / "_kernels" / "compiled.pyi").read_text(encoding="utf-8")
+    typed = {
+        getattr(node, "name", None) or node.target.id
+        for node in ast.parse(stub).body
+        if isinstance(node, ast.FunctionDef | ast.AnnAssign)
+    }
+    public = {
+        name
+        for name, value in vars(compiled).items()
+        if not name.startswith("_")
+        and (type(value) is int or type(value).__name__ == "cython_function_or_method")
+    }
+    assert public == typed
+
+
 def test_every_module_has_its_tests():
-    apart = {"_compat", "_draft", "_show_versions", "numba", "numpy"}
+    apart = {"_compat", "_draft", "_show_versions", "numpy"}
     modules = {path.stem for path in PACKAGE.rglob("*.py")} - {"__init__"} - apart
     tests = {path.stem for path in Path(__file__).parent.glob("test_*.py")}
     assert {f"test_{module.strip('_')}" for module in modules} <= tests

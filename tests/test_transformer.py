@@ -23,7 +23,6 @@ from sklearn.exceptions import NotFittedError
 import sk_batchnorm
 from sk_batchnorm import BatchNorm1dTransformer, _transformer
 from sk_batchnorm._compat import InvalidParameterError
-from sk_batchnorm._kernels import dispatch
 from sk_batchnorm._validation import state_of
 
 RNG = np.random.default_rng(0)
@@ -1185,6 +1184,7 @@ def test_a_fit_of_another_width_during_transform_is_never_mixed_with_it(
     """Transform sees the state of one moment, whichever way X takes."""
     bn = BatchNorm1dTransformer().fit(X)
     expected = getattr(bn, method)(data)
+    bn._running_stats._cache.clear()  # which would spare it the general way
 
     def interrupted(view):
         state = state_of(view)
@@ -1367,8 +1367,7 @@ def calls_of_ours(method, data):
     return names
 
 
-@pytest.mark.skipif(dispatch.LEAST_COMPILED == 1, reason="compiled loops take more")
-@pytest.mark.parametrize(("method", "most"), [("partial_fit", 15), ("transform", 10)])
+@pytest.mark.parametrize(("method", "most"), [("partial_fit", 9), ("transform", 5)])
 def test_a_small_step_takes_few_calls(method, most):
     """Each takes as long as the arithmetic on a row."""
     bn, rows = BatchNorm1dTransformer(), np.random.default_rng(0).normal(size=(32, 20))

@@ -220,6 +220,38 @@ class StoredSums:
     example: Floats  # one of the observed values, 0 where there is none
 
 
+def faded_moments(
+    X: Floats, weight: Floats | None, decay: Floats, factor: Floats
+) -> tuple[Stack, NDArray[np.int64]]:
+    """Moments of rows whose values fade by their age, and how many are observed.
+
+    The age is the number of observed values of the feature that come after. ``decay``
+    is the weight at each age, and ``factor`` that of each feature.
+    """
+    refuse_infinity(X if weight is None else X[weight > 0])
+    there = ~np.isnan(X)
+    if weight is not None:
+        there &= weight[:, None] > 0
+    n_observed = there.sum(axis=0)
+    share = decay[n_observed - np.maximum(np.cumsum(there, axis=0), 1)] * factor
+    share *= there if weight is None else there * weight[:, None]
+    count = share.sum(axis=0)
+    divisor = np.maximum(count, SMALLEST)
+    values = np.where(there, X, 0.0)
+    shift = (share * values).sum(axis=0) / divisor
+    # As in all kernels: a constant column deviates by exactly 0.
+    last = len(X) - 1 - there[::-1].argmax(axis=0)
+    last_value = values[last, np.arange(values.shape[1])]
+    rounding = 2 * len(X) * np.finfo(np.float64).eps
+    near = np.abs(last_value - shift) <= rounding * np.abs(last_value)
+    shift = np.where(near, last_value, shift)
+    deviations = np.where(there, values - shift, 0.0)
+    residual = (share * deviations).sum(axis=0) / divisor
+    squares = (share * deviations * deviations).sum(axis=0) - count * residual**2
+    squares = np.maximum(squares, 0.0)
+    return (count[None], shift[None], residual[None], squares[None]), n_observed
+
+
 def stored_sums(X: Any, weight: Floats | None) -> StoredSums:
     """First pass over a CSR or CSC matrix; rows have a weight, or 1."""
     values, features, weight = _stored(X, weight)
