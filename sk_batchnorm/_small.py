@@ -36,6 +36,8 @@ _WIDE = 1000
 
 def steps_first(partial_fit: Method) -> Method:
     """Try a small step, before the method."""
+    if dispatch.KERNELS != "compiled":
+        return partial_fit
 
     @wraps(partial_fit)
     def run(
@@ -50,6 +52,8 @@ def steps_first(partial_fit: Method) -> Method:
 
 def outputs_first(transform: Method) -> Method:
     """Try a small output, before the method."""
+    if dispatch.KERNELS != "compiled":
+        return transform
 
     @wraps(transform)
     def run(self: Any, X: Any, copy: bool | None = None) -> Any:
