@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_batchnorm._compat import CALLBACKS, check_parameters, checked_parameters
-from sk_batchnorm._inputs import Dense, fading_of_few
+from sk_batchnorm._inputs import Dense, Series, fading_of_few
 from sk_batchnorm._kernels import dispatch
 from sk_batchnorm._kernels.numpy import BLOCK_VALUES
 from sk_batchnorm._rule import Rule, rule_of
@@ -66,7 +66,8 @@ def outputs_first(transform: Method) -> Method:
 def remember(bn: Any, data: Any) -> None:
     """Remember that the general way was taken, with these parameters."""
     stats: RunningStats | None = vars(bn)["_running_stats"]
-    if dispatch.KERNELS != "compiled" or type(data) is not Dense or stats is None:
+    is_numpy = type(data) in (Dense, Series)
+    if dispatch.KERNELS != "compiled" or not is_numpy or stats is None:
         return
     known = stats._cache.get("checked")
     if known is None or not all(map(is_, known[1](bn), known[0])):
@@ -88,7 +89,7 @@ def _checked(bn: Any, attributes: dict[str, Any], X: Any) -> Any:
     if (
         known is not None
         and type(X) is np.ndarray
-        and X.ndim == 2
+        and X.ndim in (2, 3)
         and 0 < X.size <= BLOCK_VALUES
         and X.shape[1] == attributes["n_features_in_"]
         and "feature_names_in_" not in attributes
@@ -116,7 +117,7 @@ def _take_step(bn: Any, X: Any) -> bool:
         or type(stats.clock) is not int
     ):
         return False
-    n_rows = len(X)
+    n_rows = X.size // X.shape[1]
     f: Any  # floats, as the weights are
     old: Any
     if rule.halflife is None:
@@ -126,6 +127,8 @@ def _take_step(bn: Any, X: Any) -> bool:
         f, weight = rule.factor(stats.num_batches, stats.weight, 1, rule.batch_weight)
         rest = old = 1 - f
     else:
+        if X.ndim > 2:  # values of a sample differ in age
+            return False
         share, n_faint = fading_of_few(n_rows, rule)
         if n_faint or not stats.clock:
             return False

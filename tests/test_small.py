@@ -61,6 +61,8 @@ def draw(rng, n_features, dtype):
         X = np.repeat(X, 2, axis=1)[:, ::2]
     if kind == 4 and dtype == "f8":
         X *= 1e300
+    if kind == 5:
+        X = np.stack([X, X[::-1]], axis=2)  # of two time points
     return X
 
 
@@ -125,6 +127,9 @@ def test_a_step_like_those_before_is_small(params):
     bn = streaming(rng, **params)
     for X in (rng.normal(size=(5, 4)), rng.normal(size=(30, 4)).astype(np.float32)):
         assert takes_small_step(bn, X)
+    series = rng.normal(size=(3, 4, 5))  # whose values differ in age
+    assert takes_small_step(bn, series) == ("halflife" not in params)
+    assert _small._output(bn, series) is not None or "halflife" not in params
     for _ in range(30):
         bn.partial_fit(rng.normal(size=(30, 4)))
     assert _small._output(bn, X).dtype == np.float32
@@ -170,7 +175,7 @@ def test_other_kinds_of_x_take_the_general_way():
     for other in (X.tolist(), X.astype(">f8"), X.astype(int), X[:, :3], X[:0], X[0]):
         assert not takes_small_step(bn, other)
         assert _small._output(bn, other) is None
-    assert not takes_small_step(bn, X[:1])  # which "within" refuses
+    assert not takes_small_step(bn, X[:1])  # one row, which "within" refuses
     assert not takes_small_step(bn, np.ma.masked_less(X, 0))
 
 
