@@ -50,7 +50,7 @@ def draw(rng, n_features, dtype):
     n_rows = rng.integers(1, 40)
     X = rng.normal(size=(n_rows, n_features)) * 10.0 ** rng.integers(-3, 4)
     X = (X + rng.choice([0, 1e6])).astype(dtype)
-    kind = rng.integers(8)
+    kind = rng.integers(10)
     if kind == 0:
         X[rng.integers(n_rows), rng.integers(n_features)] = np.nan
     if kind == 1:
@@ -63,6 +63,10 @@ def draw(rng, n_features, dtype):
         X *= 1e300
     if kind == 5:
         X = np.stack([X, X[::-1]], axis=2)  # of two time points
+    if kind == 6:
+        X = np.broadcast_to(X[0], X.shape)
+    if kind == 7:
+        X = X[::-1]
     return X
 
 
@@ -143,6 +147,18 @@ def test_unusual_values_take_the_general_way(spoil, params):
     X = rng.normal(size=(30, 4))
     spoil(X)
     assert not takes_small_step(bn, X)
+
+
+def test_rows_that_are_one_in_memory_have_their_output():
+    rng = np.random.default_rng(0)
+    bn = streaming(rng, halflife=9)
+    row = rng.normal(size=4)
+    rows = np.broadcast_to(row, (30, 4))
+    assert np.array_equal(bn.transform(rows), np.tile(bn.transform([row]), (30, 1)))
+    wide = np.broadcast_to(rng.normal(size=40), (30, 40))
+    bn = BatchNorm1dTransformer(halflife=9).partial_fit(rng.normal(size=(9, 40)))
+    bn.partial_fit(rng.normal(size=(9, 40)))
+    assert np.array_equal(bn.transform(wide), np.tile(bn.transform(wide[:1]), (30, 1)))
 
 
 def set_names(bn):
