@@ -157,7 +157,9 @@ class Input(ABC):
             weight, unit = scale_weights_down(weight, bounds)
         if times is not None:
             last = times[-1] if weight is None else times[weight > 0][-1]
-            share = _product(rule.decay(span_of(last - times)), weight)
+            # Rows after the last that weighs anything are not there.
+            age = span_of(last - np.minimum(times, last))
+            share = _product(rule.decay(age), weight)
             moments, clock = self._moments(bounds, share, n_jobs), last
         else:
             moments, clock = self._faded_by_row(rule, bounds, weight, n_jobs)

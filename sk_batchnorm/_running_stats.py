@@ -163,8 +163,8 @@ class RunningStats:
         deviations = means - mean
         if not all_enough:
             var, deviations = (np.where(enough, a, 0.0) for a in (var, deviations))
-        residual = (share * deviations).sum(axis=0)
-        mean, var = mean + residual, (share * var).sum(axis=0)
+        residual = _average(share, deviations)
+        mean, var = mean + residual, _average(share, var)
         if rule.adds_spread:
             deviations -= residual
             # Grouped so that what has no share is 0 however far away.
@@ -294,6 +294,14 @@ class RunningStats:
         weight = None if weight is None else weight.copy()
         self._cache[name] = eps, weight, scale
         return scale
+
+
+def _average(share: Floats, values: Floats) -> Floats:
+    """Weighted sum of each column, without an array of products."""
+    average: Floats = np.einsum(
+        "ij,ij->j", np.broadcast_to(share, values.shape), values
+    )
+    return average
 
 
 def _one_if_alike(values: Any) -> Any:

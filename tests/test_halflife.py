@@ -312,6 +312,21 @@ def test_the_variance_after_a_gap_keeps_its_digits(gap):
         assert_allclose(one.running_var_, share * (1 - share), rtol=1e-12)
 
 
+@pytest.mark.parametrize("times", [TIMES, DATES], ids=["times", "dates"])
+@pytest.mark.parametrize(
+    "data", [X, GAPS, sparse.csr_array(X)], ids=["X", "GAPS", "csr"]
+)
+def test_rows_of_weight_0_are_not_there_however_late(data, times):
+    halflife = (times[1] - times[0]) / 1e6  # so that no double is 2 to their age
+    halflife = pd.Timedelta(halflife) if times is DATES else halflife
+    bn = BatchNorm(halflife=halflife, with_mean=False)
+    expected = clone(bn).fit(data, times=times)
+    late = times[-1] + (times[-1] - times[0]) * np.array([9, 99])
+    weight = np.r_[np.ones(60), 0, 0]
+    bn.fit(data[[*range(60), 3, 4]], sample_weight=weight, times=np.r_[times, late])
+    assert_same(bn, expected)
+
+
 @pytest.mark.parametrize("cuts", [(), (1,), (1, 2)])
 def test_a_feature_not_observed_for_ages_keeps_its_statistics(cuts):
     data = np.array([[1.0, 3.0], [np.nan, 4.0], [np.nan, 5.0]])

@@ -32,6 +32,7 @@ cdef extern from "loops.h" nogil:
 
     ctypedef struct Shape:
         Py_ssize_t n_samples, n_features, n_times, sample_stride, feature_stride
+        int is_float32
 
     ctypedef struct AffineMap:
         const double *centre
@@ -40,20 +41,16 @@ cdef extern from "loops.h" nogil:
         const double *limit
         const double *fill
 
-    int moments_float32(const float *, const Shape *, const int64_t *, Py_ssize_t,
-                        const double *, double *)
-    int moments_float64(const double *, const Shape *, const int64_t *, Py_ssize_t,
-                        const double *, double *)
+    int c_moments "moments" (const void *, const Shape *, const int64_t *, Py_ssize_t,
+                             const double *, double *)
     void fade(double *, Py_ssize_t, Py_ssize_t, const double *, const double *,
               const double *, int64_t *, double *)
     int moments_by_value(const double *, Py_ssize_t, Py_ssize_t, const double *,
                          double *)
-    int centre_and_scale_float32(const float *, const Shape *, const AffineMap *,
-                                 float *, const Shape *)
-    int centre_and_scale_float64(const double *, const Shape *, const AffineMap *,
-                                 double *, const Shape *)
-    int any_infinite_float32(const float *, const Shape *)
-    int any_infinite_float64(const double *, const Shape *)
+    int c_centre_and_scale "centre_and_scale" (
+        const void *, const Shape *, const AffineMap *, void *, const Shape *)
+    int c_any_infinite "any_infinite" (const void *, const Shape *)
+    int any_missing(const void *, const Shape *)
 
 
 # What `moments` has met, bits of what it returns.
@@ -89,20 +86,19 @@ cdef class Buffer:
     def __dealloc__(self):
         PyBuffer_Release(&self.view)
 
-    cdef bint is_float32(self):
-        return self.view.itemsize == sizeof(float)
-
     cdef Shape shape(self):
         """Shape of an array that :func:`accepts` is true of, and its strides."""
         cdef Py_ssize_t *n = self.view.shape
         cdef Py_ssize_t *strides = self.view.strides
         cdef Py_ssize_t size = self.view.itemsize
+        cdef Py_ssize_t n_times = n[2] if self.view.ndim == 3 else 1
         cdef Py_ssize_t feature_stride = strides[1] // size
-        if self.view.ndim == 3:
-            return Shape(n[0], n[1], n[2], strides[0] // size, feature_stride)
-        if n[1] == 1:
+        if self.view.ndim == 2 and n[1] == 1:
             feature_stride = 1
-        return Shape(n[0], n[1], 1, strides[0] // size, feature_stride)
+        return Shape(
+            n[0], n[1], n_times, strides[0] // size, feature_stride,
+            size == sizeof(float),
+        )
 
 
 cdef Buffer vector(values):
@@ -172,20 +168,13 @@ def moments(X, bounds, weight, out):
     cdef Buffer rows = Buffer(np.ascontiguousarray(bounds, np.int64))
     cdef Buffer results = Buffer(out, True)
     cdef Shape shape = x.shape()
-    cdef bint is_float32 = x.is_float32()
     cdef const double *weights = doubles(w)
     cdef int flags
     with nogil:
-        if is_float32:
-            flags = moments_float32(
-                <const float *>x.view.buf, &shape, <const int64_t *>rows.view.buf,
-                rows.view.shape[0] - 1, weights, <double *>results.view.buf,
-            )
-        else:
-            flags = moments_float64(
-                <const double *>x.view.buf, &shape, <const int64_t *>rows.view.buf,
-                rows.view.shape[0] - 1, weights, <double *>results.view.buf,
-            )
+        flags = c_moments(
+            x.view.buf, &shape, <const int64_t *>rows.view.buf,
+            rows.view.shape[0] - 1, weights, <double *>results.view.buf,
+        )
     return checked(flags)
 
 
@@ -217,28 +206,21 @@ def step(
     cdef const double *var_before = doubles(old_var)
     cdef const double *weights = doubles(w)
     cdef int64_t[2] bounds = [0, shape.n_samples]
-    cdef bint is_float32 = x.is_float32(), is_plain = False
+    cdef bint is_plain = False
     cdef double count = 0.0, both, m, v, d, old_m, old_v, total
     cdef double *out
     cdef int flags
     with nogil:
         out = <double *>malloc(4 * <size_t>n_features * sizeof(double))
         if out != NULL:
-            if is_float32:
-                flags = moments_float32(
-                    <const float *>x.view.buf, &shape, bounds, 1, weights, out
-                )
-            else:
-                flags = moments_float64(
-                    <const double *>x.view.buf, &shape, bounds, 1, weights, out
-                )
+            flags = c_moments(x.view.buf, &shape, bounds, 1, weights, out)
             is_plain = flags == 0
             count = out[0]
             if weights != NULL:
                 both = rest + count
                 f, rest = count / both, rest / both
                 # With weights, what is missing is left out without a word.
-                is_plain = is_plain and not has_nan(x, &shape, is_float32)
+                is_plain = is_plain and not any_missing(x.view.buf, &shape)
             for j in range(n_features):
                 m = out[n_features + j] + out[2 * n_features + j]
                 v = out[3 * n_features + j] / (count - ddof)
@@ -261,22 +243,6 @@ def step(
                     break
             free(out)
     return (new_mean, new_var, count) if is_plain else None
-
-
-cdef bint has_nan(Buffer x, const Shape *shape, bint is_float32) noexcept nogil:
-    """Whether a value of a two-dimensional array is missing."""
-    cdef Py_ssize_t i, j, at
-    cdef double value
-    for i in range(shape.n_samples):
-        for j in range(shape.n_features):
-            at = i * shape.sample_stride + j * shape.feature_stride
-            if is_float32:
-                value = (<const float *>x.view.buf)[at]
-            else:
-                value = (<const double *>x.view.buf)[at]
-            if value != value:
-                return True
-    return False
 
 
 def eval_mode(X, mean, var, double eps, weight, bias, bint with_mean):
@@ -302,7 +268,6 @@ def eval_mode(X, mean, var, double eps, weight, bias, bint with_mean):
     if with_mean:
         centre = means
     cdef AffineMap by = AffineMap(centre, NULL, doubles(b), NULL, NULL)
-    cdef bint is_float32 = x.is_float32()
     cdef int infinite = of_no_memory
     cdef Py_ssize_t n_features = shape.n_features, j
     cdef long double std
@@ -316,16 +281,9 @@ def eval_mode(X, mean, var, double eps, weight, bias, bint with_mean):
                     std = 1.0
                 scale[j] = <double>((1.0 if weights == NULL else weights[j]) / std)
             by.scale = scale
-            if is_float32:
-                infinite = centre_and_scale_float32(
-                    <const float *>x.view.buf, &shape, &by,
-                    <float *>y.view.buf, &out_shape,
-                )
-            else:
-                infinite = centre_and_scale_float64(
-                    <const double *>x.view.buf, &shape, &by,
-                    <double *>y.view.buf, &out_shape,
-                )
+            infinite = c_centre_and_scale(
+                x.view.buf, &shape, &by, y.view.buf, &out_shape
+            )
             free(scale)
     return None if infinite else out
 
@@ -385,19 +343,11 @@ def centre_and_scale(X, centre, scale, offset, limit, fill, out):
     cdef AffineMap by = AffineMap(
         doubles(c), doubles(s), doubles(o), doubles(at_most), doubles(of_nan)
     )
-    cdef bint is_float32 = x.is_float32()
     cdef int infinite
     with nogil:
-        if is_float32:
-            infinite = centre_and_scale_float32(
-                <const float *>x.view.buf, &shape, &by,
-                <float *>y.view.buf, &out_shape,
-            )
-        else:
-            infinite = centre_and_scale_float64(
-                <const double *>x.view.buf, &shape, &by,
-                <double *>y.view.buf, &out_shape,
-            )
+        infinite = c_centre_and_scale(
+            x.view.buf, &shape, &by, y.view.buf, &out_shape
+        )
     return checked(infinite) != 0
 
 
@@ -405,13 +355,9 @@ def any_infinite(X):
     """Whether X contains infinity."""
     cdef Buffer x = Buffer(X)
     cdef Shape shape = x.shape()
-    cdef bint is_float32 = x.is_float32()
     cdef int infinite
     with nogil:
-        if is_float32:
-            infinite = any_infinite_float32(<const float *>x.view.buf, &shape)
-        else:
-            infinite = any_infinite_float64(<const double *>x.view.buf, &shape)
+        infinite = c_any_infinite(x.view.buf, &shape)
     return infinite != 0
 
 
@@ -477,15 +423,21 @@ cdef add_stored(
                 row, feature = outer, indices[i]
                 if by_column:
                     row, feature = indices[i], outer
+                value = data[i]
+                sums[feature, 3] += 1.0
                 if is_weighted:
                     w = weights[row]
-                value = data[i]
-                sums[feature, 0] += w
-                sums[feature, 3] += 1.0
+                    sums[feature, 0] += w
+                    sums[feature, 1] += w if value == value else 0.0
+                elif value != value:
+                    sums[feature, 1] -= 1.0
                 if value == value:
-                    sums[feature, 1] += w
                     sums[feature, 2] += w * value
                     sums[feature, 4] = value
+        if not is_weighted:  # numbers of values are their weights
+            for feature in range(sums.shape[0]):
+                sums[feature, 0] = sums[feature, 3]
+                sums[feature, 1] += sums[feature, 3]
 
 
 cdef add_deviations(

@@ -51,7 +51,7 @@
 #endif
 
 /* Lanes of a long row, about. Its sums and shifts fit the L1 cache. */
-#define LONG_ROW 512
+#define LONG_ROW 1024
 
 /* The same of a row that is written, whose map has three vectors. */
 #define LONG_WRITTEN 256
@@ -65,6 +65,10 @@
 /* Values after which sums are looked at. If they are no good, the values are read
  * again, from the L2 cache. */
 #define BLOCK_VALUES 32768
+
+/* Rows after which they are looked at where rows are long, as that takes as long as some
+ * rows do. */
+#define BLOCK_ROWS 64
 
 /* Rows whose mean is a first guess of the mean of a stretch. */
 #define GUESS_ROWS 4
@@ -127,7 +131,8 @@ static Size larger(Size a, Size b) { return a > b ? a : b; }
 static Shape as_series(const Shape *shape)
 {
     if (shape->n_times > 1 || shape->feature_stride == 1) return *shape;
-    Shape series = {1, shape->n_features, shape->n_samples, 0, shape->feature_stride};
+    Shape series = {1, shape->n_features,     shape->n_samples,
+                    0, shape->feature_stride, shape->is_float32};
     return series;
 }
 
@@ -135,7 +140,7 @@ static Shape as_series(const Shape *shape)
 static Size rows_together(Size n_rows, Size at_once, Size width)
 {
     Size together = 1;
-    while (together * width < LONG_ROW && together * 16 <= n_rows &&
+    while (together * width < LONG_ROW && together * 32 <= n_rows &&
            together * 8 <= at_once)
         together *= 2;
     return together;
@@ -178,17 +183,21 @@ static void forget(Sums *s, Size n_features)
     set_zero(s->all_squares, n_features);
 }
 
+static void add_to(double *restrict all, const double *restrict some, Size n)
+{
+    for (Size j = 0; j < n; j++) all[j] += some[j];
+}
+
 static void remember(Sums *s, Size n_features)
 {
-    for (Size j = 0; j < n_features; j++) {
-        s->all_counts[j] += s->counts[j];
-        s->all_sums[j] += s->sums[j];
-        s->all_squares[j] += s->squares[j];
-    }
+    add_to(s->all_counts, s->counts, n_features);
+    add_to(s->all_sums, s->sums, n_features);
+    add_to(s->all_squares, s->squares, n_features);
 }
 
 /* Whether all sums are finite, and whether the shifts are near the means. */
-static void judge(const Sums *s, Size n_features, int *finite, int *near)
+FOR_EACH_PROCESSOR static void
+judge(const Sums *s, Size n_features, int *finite, int *near)
 {
     int infinite = 0, far = 0;
     for (Size j = 0; j < n_features; j++) {
@@ -256,6 +265,33 @@ static inline double if_there(double x, double value)
 #define INFINITE_BITS 0x7ff0000000000000u
 #define OF_TYPE(name) name##_float64
 #include "loops_of_type.h"
+
+int moments(const void *x, const Shape *shape, const int64_t *bounds, Size n_stretches,
+            const double *weight, double *out)
+{
+    return shape->is_float32
+               ? moments_float32(x, shape, bounds, n_stretches, weight, out)
+               : moments_float64(x, shape, bounds, n_stretches, weight, out);
+}
+
+int centre_and_scale(const void *x, const Shape *shape, const AffineMap *by, void *out,
+                     const Shape *out_shape)
+{
+    return shape->is_float32 ? centre_and_scale_float32(x, shape, by, out, out_shape)
+                             : centre_and_scale_float64(x, shape, by, out, out_shape);
+}
+
+int any_infinite(const void *x, const Shape *shape)
+{
+    return shape->is_float32 ? any_float32(has_infinite_float32, x, shape)
+                             : any_float64(has_infinite_float64, x, shape);
+}
+
+int any_missing(const void *x, const Shape *shape)
+{
+    return shape->is_float32 ? any_float32(has_missing_float32, x, shape)
+                             : any_float64(has_missing_float64, x, shape);
+}
 
 void fade(double *x, Size n_rows, Size n_features, const double *weight,
           const double *decay, const double *factor, int64_t *n_observed,

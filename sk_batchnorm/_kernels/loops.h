@@ -17,10 +17,12 @@ enum { NO_MEMORY = -1 };
 
 /* An array of shape (n_samples, n_features, n_times), and the distance in values
  * from a sample, and from a feature, to the next. The time points of a feature lie
- * side by side. In two dimensions n_times is 1, and one of the strides is. */
+ * side by side. In two dimensions n_times is 1, and one of the strides is. The values
+ * are floats or doubles. */
 typedef struct {
     ptrdiff_t n_samples, n_features, n_times;
     ptrdiff_t sample_stride, feature_stride;
+    int is_float32;
 } Shape;
 
 /* (x - centre) * scale + offset, of a vector each; NULL stands for 0. Before the offset
@@ -33,10 +35,8 @@ typedef struct {
 /* Moments of consecutive stretches of samples, from bounds[k] up to bounds[k + 1].
  * The weights are those of all samples, or NULL. Written to `out`, of shape
  * (n_stretches, 4, n_features): count, shift, residual and squares. */
-int moments_float32(const float *x, const Shape *shape, const int64_t *bounds,
-                    ptrdiff_t n_stretches, const double *weight, double *out);
-int moments_float64(const double *x, const Shape *shape, const int64_t *bounds,
-                    ptrdiff_t n_stretches, const double *weight, double *out);
+int moments(const void *x, const Shape *shape, const int64_t *bounds,
+            ptrdiff_t n_stretches, const double *weight, double *out);
 
 /* Weights of values that fade by their age, the number of observed values of their
  * feature that come after them: decay[age], times the factor of the feature, times the
@@ -52,13 +52,11 @@ int moments_by_value(const double *x, ptrdiff_t n_rows, ptrdiff_t n_features,
 
 /* Write the affine map of x into `out`, which may be x, rounded once. Returns whether
  * x contains infinity. */
-int centre_and_scale_float32(const float *x, const Shape *shape, const AffineMap *by,
-                             float *out, const Shape *out_shape);
-int centre_and_scale_float64(const double *x, const Shape *shape, const AffineMap *by,
-                             double *out, const Shape *out_shape);
+int centre_and_scale(const void *x, const Shape *shape, const AffineMap *by, void *out,
+                     const Shape *out_shape);
 
-/* Whether x contains infinity. */
-int any_infinite_float32(const float *x, const Shape *shape);
-int any_infinite_float64(const double *x, const Shape *shape);
+/* Whether x contains infinity, and whether NaN. */
+int any_infinite(const void *x, const Shape *shape);
+int any_missing(const void *x, const Shape *shape);
 
 #endif

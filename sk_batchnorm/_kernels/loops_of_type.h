@@ -282,7 +282,8 @@ static int OF_TYPE(moments_of_rows)(const Rows *rows, const Lanes *lanes, Sums *
     int flags = OF_TYPE(find_shift)(&some, lanes, guess_times, s);
     forget(s, n_features);
 
-    Size at_once = larger(BLOCK_VALUES / row_width(lanes) / together, 1) * together;
+    Size at_once =
+        larger(BLOCK_VALUES / row_width(lanes), BLOCK_ROWS) / together * together;
     Size segments_at_once = larger(at_once / rows->n_rows, 1);
     for (Size k = 0; k < rows->n_segments; k += segments_at_once)
         for (Size i = 0; i < rows->n_rows; i += at_once) {
@@ -331,8 +332,8 @@ static int OF_TYPE(moments_of_feature)(const REAL *x, const Shape *shape,
     return OF_TYPE(moments_of_rows)(&rows, &lanes, s, out, shape->n_features);
 }
 
-int OF_TYPE(moments)(const REAL *x, const Shape *shape, const int64_t *bounds,
-                     ptrdiff_t n_stretches, const double *weight, double *out)
+static int OF_TYPE(moments)(const REAL *x, const Shape *shape, const int64_t *bounds,
+                            Size n_stretches, const double *weight, double *out)
 {
     Size n_times = shape->n_times, n_features = shape->n_features;
     int by_sample = shape->feature_stride == n_times;
@@ -496,8 +497,9 @@ static int OF_TYPE(write_by_sample)(const REAL *x, const Shape *shape, Size n_fe
     return infinite;
 }
 
-int OF_TYPE(centre_and_scale)(const REAL *x, const Shape *given, const AffineMap *by,
-                              REAL *out, const Shape *given_out)
+static int OF_TYPE(centre_and_scale)(const REAL *x, const Shape *given,
+                                     const AffineMap *by, REAL *out,
+                                     const Shape *given_out)
 {
     Shape series = as_series(given), out_series = as_series(given_out);
     const Shape *shape = &series, *out_shape = &out_series;
@@ -536,22 +538,30 @@ int OF_TYPE(centre_and_scale)(const REAL *x, const Shape *given, const AffineMap
     return infinite;
 }
 
-int OF_TYPE(any_infinite)(const REAL *x, const Shape *given)
+FOR_EACH_PROCESSOR static int OF_TYPE(has_missing)(const REAL *x, Size n)
+{
+    BITS missing = 0;
+    for (Size j = 0; j < n; j++) missing |= x[j] != x[j];
+    return missing != 0;
+}
+
+/* Whether `has` is true of a stretch of values that lie side by side. */
+static int OF_TYPE(any)(int (*has)(const REAL *, Size), const REAL *x,
+                        const Shape *given)
 {
     Shape series = as_series(given), *shape = &series;
     Size n_features = shape->n_features, n_times = shape->n_times;
-    int infinite = 0;
+    int any = 0;
     for (Size i = 0; i < shape->n_samples; i++) {
         const REAL *sample = x + i * shape->sample_stride;
         if (shape->feature_stride == n_times) {
-            infinite |= OF_TYPE(has_infinite)(sample, n_features * n_times);
+            any |= has(sample, n_features * n_times);
             continue;
         }
         for (Size j = 0; j < n_features; j++)
-            infinite |=
-                OF_TYPE(has_infinite)(sample + j * shape->feature_stride, n_times);
+            any |= has(sample + j * shape->feature_stride, n_times);
     }
-    return infinite;
+    return any;
 }
 
 #undef Rows
