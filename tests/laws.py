@@ -1,6 +1,11 @@
-"""What tests of several files ask of the internals, without NumPy's float errors."""
+"""What several files of tests say in one way: states, bits, kinds of X, moments."""
 
+import pickle
+from contextlib import contextmanager
+
+import numpy as np
 from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
 
 from sk_batchnorm._inputs import input_of
 from sk_batchnorm._kernels.numpy import AffineMap, ignore_float_errors
@@ -11,6 +16,34 @@ momenta = st.floats(0, 1)
 any_momenta = momenta | st.none()
 variances = st.sampled_from(["within", "total"])
 rules = st.builds(Rule, any_momenta, variances, st.booleans())
+
+
+# Of estimators
+
+
+def bits(estimator):
+    """All that an estimator is, to the bit."""
+    return pickle.dumps(vars(estimator))
+
+
+@contextmanager
+def unchanged(*estimators):
+    """Whatever happens inside leaves the estimators as they were, to the bit."""
+    before = [bits(estimator) for estimator in estimators]
+    yield
+    assert [bits(estimator) for estimator in estimators] == before
+
+
+def assert_same_state(bn, other, size=10.0, rtol=1e-12):
+    """Equal but for the rounding of numbers of about ``size``."""
+    assert_allclose(bn.running_mean_, other.running_mean_, rtol=rtol, atol=1e-14 * size)
+    assert_allclose(
+        bn.running_var_, other.running_var_, rtol=10 * rtol, atol=1e-14 * size**2
+    )
+    assert_array_equal(bn.num_batches_tracked_, other.num_batches_tracked_)
+
+
+# Of the internals, without NumPy's float errors
 
 
 @ignore_float_errors
