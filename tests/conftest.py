@@ -18,8 +18,11 @@ if float_errors := os.environ.get("SK_BATCHNORM_FLOAT_ERRORS"):
 # Scripts that write what tests compare with, not tests.
 collect_ignore = ["data/make_pickle_golden.py", "data/make_pytorch_golden.py"]
 
-# A first call pays for imports and cold caches; that is no failure.
-settings.register_profile("sk_batchnorm", deadline=None)
+# A first call pays for imports and cold caches; that is no failure. For people who try a
+# change, for what has to pass, and for a night.
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.register_profile("thorough", deadline=None, max_examples=100)
+settings.register_profile("long", deadline=None, max_examples=2000)
 # For mutmut, which asks whether a test fails, not how simply, and runs it often.
 settings.register_profile(
     "mutants",
@@ -28,7 +31,7 @@ settings.register_profile(
     max_examples=10,
     phases=[Phase.explicit, Phase.generate],
 )
-settings.load_profile("sk_batchnorm")
+settings.load_profile("thorough" if os.environ.get("CI") else "quick")
 
 PEERS = [
     "array_api_strict",

@@ -1,0 +1,13 @@
+"""The extra ``onnx`` exports. To run graphs, it has the evaluator of onnx itself."""
+
+import numpy as np
+import sk_batchnorm.onnx
+from onnx.reference import ReferenceEvaluator
+from sk_batchnorm import BatchNorm1dTransformer
+from skl2onnx import to_onnx
+
+X = np.random.default_rng(0).normal(5, 2, size=(100, 3)).astype(np.float32)
+bn = BatchNorm1dTransformer().fit(X)
+(Y,) = ReferenceEvaluator(to_onnx(bn, X)).run(None, {"X": X})
+assert np.allclose(Y, bn.transform(X), atol=1e-5)
+print("extra onnx: the graph is the transformer")
