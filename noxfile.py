@@ -20,13 +20,8 @@ TORCH = "torch==2.13.0"
 PEERS = ["-e", ".[dask,onnx]", "-r", ".ci/peers.txt"]
 STRICT = {"SK_BATCHNORM_FLOAT_ERRORS": "raise"}  # which no result may depend on
 PARALLEL = ["-n", "auto"]
-CORE = [
-    f"tests/test_{name}.py"
-    for name in (
-        "dispatch inputs kernels memory moments nist normalize pytorch running_stats "
-        "transformer"
-    ).split()
-]
+CORE = ["dispatch", "inputs", "kernels", "memory", "moments", "nist", "normalize"]
+CORE += ["pytorch", "running_stats", "transformer"]
 
 
 def _pytest(session: nox.Session, *arguments: str, **env: str) -> None:
@@ -58,9 +53,10 @@ def oldest(session: nox.Session) -> None:
 
 @nox.session
 def plain(session: nox.Session) -> None:
-    """Tests of what is computed, with NumPy's loops, under its strictest error state."""
+    """What is computed, with NumPy's loops, under its strictest error state."""
     session.install("-e", ".[test]")
-    _pytest(session, *PARALLEL, *CORE, SK_BATCHNORM_KERNELS="numpy", **STRICT)
+    files = [f"tests/test_{name}.py" for name in CORE]
+    _pytest(session, *PARALLEL, *files, SK_BATCHNORM_KERNELS="numpy", **STRICT)
 
 
 @nox.session
@@ -83,9 +79,10 @@ def candidates(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Mistakes made on purpose, which the tests should notice: half an hour or more."""
+    """Mistakes made on purpose, which the tests should notice: an hour."""
     session.install("-e", ".[test]", "mutmut", "array-api-strict")
-    session.run("mutmut", "run", *session.posargs, env={"SK_BATCHNORM_KERNELS": "numpy"})
+    env = {"SK_BATCHNORM_KERNELS": "numpy"}
+    session.run("mutmut", "run", *session.posargs, env=env)
     session.run("mutmut", "results")
 
 
@@ -100,7 +97,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy on the package, mypy and pyright on a user's script."""
+    """Types of the package, and of a user's script by two checkers."""
     session.install(TORCH)
     session.install("-e", ".[dask,onnx,dev]")
     session.run("mypy")
@@ -136,7 +133,7 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The table of docs/performance.rst, beside all peers: six minutes on idle cores."""
+    """The table of docs/performance.rst, beside all peers."""
     session.install(TORCH)
     session.install(*PEERS, "-e", ".[test]")
     session.run("python", "-m", "benchmarks", *session.posargs)

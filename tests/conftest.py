@@ -18,8 +18,8 @@ if float_errors := os.environ.get("SK_BATCHNORM_FLOAT_ERRORS"):
 # Scripts that write what tests compare with, not tests.
 collect_ignore = ["data/make_pickle_golden.py", "data/make_pytorch_golden.py"]
 
-# A first call pays for imports and cold caches; that is no failure. For people who try a
-# change, for what has to pass, and for a night.
+# For people who try a change, for what has to pass, and for a night. A first call pays
+# for imports and cold caches; that is no failure.
 settings.register_profile("quick", deadline=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=100)
 settings.register_profile("long", deadline=None, max_examples=2000)

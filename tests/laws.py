@@ -3,7 +3,6 @@
 import pickle
 from contextlib import contextmanager
 
-import numpy as np
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 

@@ -4,6 +4,7 @@ import dask.array as da
 import dask.dataframe as dd
 import numpy as np
 from distributed import Client
+
 from sk_batchnorm import BatchNorm1dTransformer
 from sk_batchnorm.dask import DaskBatchNorm1dTransformer
 

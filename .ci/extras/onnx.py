@@ -1,10 +1,11 @@
 """The extra ``onnx`` exports. To run graphs, it has the evaluator of onnx itself."""
 
 import numpy as np
-import sk_batchnorm.onnx
 from onnx.reference import ReferenceEvaluator
-from sk_batchnorm import BatchNorm1dTransformer
 from skl2onnx import to_onnx
+
+import sk_batchnorm.onnx  # noqa: F401
+from sk_batchnorm import BatchNorm1dTransformer
 
 X = np.random.default_rng(0).normal(5, 2, size=(100, 3)).astype(np.float32)
 bn = BatchNorm1dTransformer().fit(X)

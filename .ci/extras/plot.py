@@ -2,9 +2,10 @@
 
 import io
 
+from sklearn.datasets import load_iris
+
 from sk_batchnorm import BatchNorm1dTransformer
 from sk_batchnorm.plot import RunningStatsDisplay
-from sklearn.datasets import load_iris
 
 bn = BatchNorm1dTransformer(batch_size=32)
 display = RunningStatsDisplay.from_estimator(bn, load_iris().data)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from sk_batchnorm import BatchNorm1dTransformer
 from sk_batchnorm.torch import from_torch, to_torch
 
