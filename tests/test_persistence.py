@@ -454,8 +454,8 @@ def test_golden_pickles(version, case, protocol):
     bn.get_metadata_routing()
     if case == "metadata requests":
         requests = bn.get_metadata_routing()
-        assert requests.fit.requests == {"sample_weight": True}
-        assert requests.partial_fit.requests == {"sample_weight": "weight"}
+        assert requests.fit.requests["sample_weight"] is True
+        assert requests.partial_fit.requests["sample_weight"] == "weight"
     if case == "not fitted":
         assert not bn.__sklearn_is_fitted__()
         return
@@ -489,7 +489,7 @@ def test_golden_pickles(version, case, protocol):
 
 
 def test_there_is_a_golden_file():
-    assert "pickle_0.1.0" in GOLDEN
+    assert {"pickle_0.1.0", "pickle_0.2.0"} <= GOLDEN.keys()
 
 
 def test_a_file_of_a_version_without_clip_and_handle_missing():

@@ -52,6 +52,10 @@ def cases() -> dict[str, BatchNorm1dTransformer]:
         "metadata requests": requests,
         "three dimensions": of().fit(X.reshape(4, 8, 3).transpose(0, 2, 1)),
         "loaded": of(eps=0.0).load_state_dict(of().partial_fit(X).state_dict()),
+        "half-life": of(halflife=20.0).fit(X),
+        "half-life in time": of(halflife=3.5).fit(X, times=np.arange(32.0) ** 1.5),
+        "half-life with gaps": of(halflife=20.0).fit(X).partial_fit(missing),
+        "limited": of(clip=1.5, handle_missing="mean", bias=False).fit(missing),
         "not fitted": of(momentum=0.25),
     }
 
