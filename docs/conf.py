@@ -27,7 +27,6 @@ extensions = [
 exclude_patterns = [
     "_build",
     "performance_table.md",
-    "choosing_halflife.rst",
     "moving_[!m]*.rst",
 ]
 nitpicky = True

@@ -96,13 +96,11 @@ def check_parameters(estimator: Any) -> None:
     kind: Any = type(estimator)
     names, values_of = _parameters_of(kind)
     values = values_of(estimator)
-    try:
-        hash(values)
-    except TypeError:
+    if _is_hashable(values):
+        _check_once(kind, names, *values)
+    else:
         # A list or an array can't be looked up, and may have changed in place.
         _check_parameters_one_by_one(kind, dict(zip(names, values, strict=True)))
-    else:
-        _check_once(kind, names, *values)
 
 
 def checked_parameters(estimator: Any) -> tuple[tuple[Any, ...], Any] | None:
@@ -138,7 +136,7 @@ def _check_parameters_one_by_one(kind: Any, parameters: dict[str, Any]) -> None:
 def _is_hashable(value: Any) -> bool:
     try:
         hash(value)
-    except TypeError:
+    except (TypeError, ValueError):  # the latter of a timedelta64 without a unit
         return False
     return True
 

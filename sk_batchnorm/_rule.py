@@ -209,7 +209,6 @@ def ratio(part: Any, whole: Any) -> Any:
     return part / whole if whole else 0.0
 
 
-@lru_cache(typed=True)
 def rule_of(
     momentum: float | None,
     variance: str = "auto",
@@ -217,6 +216,20 @@ def rule_of(
     halflife: Any = None,
 ) -> Rule:
     """Rule of the parameters of a transformer, made once of the same ones."""
+    # Without a unit, NumPy can't hash it, or, in older versions, takes it for
+    # microseconds.
+    if type(halflife) is np.timedelta64 and _lacks_unit(halflife):
+        raise ValueError(
+            "halflife must have a unit, as np.timedelta64(5, 's') has; got "
+            f"{halflife!r}."
+        )
+    return _rule_of(momentum, variance, bias_correction, halflife)
+
+
+@lru_cache(typed=True)
+def _rule_of(
+    momentum: float | None, variance: str, bias_correction: bool, halflife: Any
+) -> Rule:
     if halflife is None:
         variance = "within" if variance == "auto" else variance
         return Rule(momentum, variance, bias_correction)
@@ -243,6 +256,10 @@ def _microseconds(duration: Any) -> float:
     if hasattr(duration, "to_timedelta64"):  # of pandas, with nanoseconds
         duration = duration.to_timedelta64()
     return float(np.timedelta64(duration) / np.timedelta64(1, "us"))
+
+
+def _lacks_unit(span: np.timedelta64) -> bool:
+    return np.datetime_data(span.dtype)[0] == "generic" and not np.isnat(span)
 
 
 def is_duration(halflife: Any) -> bool:

@@ -503,6 +503,7 @@ BAD_HALFLIVES += [
     np.timedelta64(0, "s"),
     np.timedelta64(-1, "h"),
     np.timedelta64("NaT"),
+    np.timedelta64(5),  # of no unit
 ]
 
 
