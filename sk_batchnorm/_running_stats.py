@@ -72,10 +72,9 @@ class RunningStats:
         start_weight: Weight = 0.0,
         clock: Clock = 0,
     ) -> None:
-        mean.flags.writeable = var.flags.writeable = False
-        for value in (num_batches, weight, start_weight, clock):
+        for value in (mean, var, num_batches, weight, start_weight, clock):
             if isinstance(value, np.ndarray):
-                value.flags.writeable = False
+                value.setflags(write=False)
         # In one go, as this is done in every step.
         vars(self).update(
             mean=mean,
