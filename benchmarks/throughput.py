@@ -1,6 +1,6 @@
 """Rows per second of a whole stream: mixed columns, a scaled target, a linear model.
 
-    python -m benchmarks.streams
+    python -m benchmarks.throughput
 
 The delay of flights out of New York is predicted at departure, then learned: numbers
 are normalised, carriers and origins one-hot encoded, destinations hashed, the target
