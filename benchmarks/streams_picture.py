@@ -21,11 +21,11 @@ LOOKS = {
 }
 LABELS = {
     PEER: "StandardScaler",
-    "River, 0.3": "River's AdaptiveStandardScaler()",
+    "River, 0.3": "River's default, 0.3",
     "River, 5 %": "River, half-life 5 %",
     "momentum 0.1": "momentum=0.1",
-    "momentum 0.1, corrected": "momentum=0.1, bias corrected",
-    "1 %": "half-life 1 % of the stream",
+    "momentum 0.1, corrected": "momentum=0.1, corrected",
+    "1 %": "half-life 1 %",
     "5 %": "half-life 5 %",
     "20 %": "half-life 20 %",
     "inf": "half-life inf",
@@ -46,7 +46,7 @@ def draw(streams: list[Stream], results: Results, path: str) -> None:
     rows = rows_of(results)
     plt.rc("font", size=11)
     heights = [0.42 * len(streams) + 0.6, 3.1]
-    figure = plt.figure(figsize=(13, sum(heights) + 1.6), layout="constrained")
+    figure = plt.figure(figsize=(13.5, sum(heights) + 1.6), layout="constrained")
     above, below = figure.subfigures(2, height_ratios=heights)
     panels = above.subplots(1, 2, sharey=True)
     for axes, kind in zip(panels, RATES, strict=True):
@@ -54,9 +54,16 @@ def draw(streams: list[Stream], results: Results, path: str) -> None:
     panels[0].set_yticks(
         range(len(streams)), [f"{s.name}  {s.drift():.2f}" for s in streams]
     )
-    panels[0].set_title(
-        "stream and drift", loc="left", x=-0.42, fontsize=10, color="0.4"
+    heading = panels[0].text(
+        *(-0.02, 1.005),
+        "stream, drift",
+        transform=panels[0].transAxes,
+        ha="right",
+        va="bottom",
+        color="0.4",
+        fontsize=10,
     )
+    heading.set_in_layout(False)
     panels[0].invert_yaxis()
     handles, labels = panels[0].get_legend_handles_labels()
     chosen = dict(zip(labels, handles, strict=True))
@@ -117,45 +124,38 @@ def draw_errors(axes: Any, streams: list[Stream], rows: Any, kind: str) -> None:
 def draw_ranks(axes: Any, ranks: Ranks) -> None:
     """Mean ranks on a line; a bar joins those that do not differ enough."""
     order = sorted(ranks.mean, key=lambda name: ranks.mean[name])
-    k = len(order)
-    axes.set_axis_off()
-    low, high = 1, k
-    margin = 0.62 * (high - low)
-    axes.set_xlim(low - margin, high + margin)
-    axes.plot([low, high], [0, 0], color="black", linewidth=1)
-    for rank in range(low, high + 1):
-        axes.plot([rank, rank], [0, 0.18], color="black", linewidth=1)
-        axes.text(rank, 0.28, str(rank), ha="center", va="bottom", fontsize=9)
+    k, cd = len(order), ranks.critical_difference
     half = (k + 1) // 2
-    groups = cliques([ranks.mean[name] for name in order], ranks.critical_difference)
-    top = -0.25 * len(groups) - 0.35
+    groups = cliques([ranks.mean[name] for name in order], cd)
+    top = -0.28 * len(groups) - 0.45
+    axes.set_axis_off()
+    axes.set_xlim(1 - k, 2 * k - 2)  # room for the names on both sides
+    axes.set_ylim(top - 0.6 * half, 1.6)
+
+    def write(x: float, y: float, text: str, ha: str) -> None:
+        written = axes.text(x, y, text, ha=ha, va="center", fontsize=9.5)
+        written.set_in_layout(False)  # or the axes would make room for it
+
+    axes.plot([1, k], [0, 0], color="black", linewidth=1)
+    for rank in range(1, k + 1):
+        axes.plot([rank, rank], [0, 0.18], color="black", linewidth=1)
+        write(rank, 0.5, str(rank), "center")
     for i, name in enumerate(order):
         is_left = i < half
-        depth = top - 0.55 * (i if is_left else k - 1 - i)
-        x, edge = ranks.mean[name], low - 0.2 if is_left else high + 0.2
+        x, y = ranks.mean[name], top - 0.6 * (i if is_left else k - 1 - i)
+        edge = 0.7 if is_left else k + 0.3
         color = LOOKS.get(name, ("black",))[0]
-        axes.plot([x, x, edge], [0, depth, depth], color=color, linewidth=1.2)
-        axes.text(
-            edge + (-0.1 if is_left else 0.1),
-            depth,
-            f"{label_of(name)}  {x:.1f}" if is_left else f"{x:.1f}  {label_of(name)}",
-            ha="right" if is_left else "left",
-            va="center",
-            fontsize=9.5,
-        )
+        axes.plot([x, x, edge], [0, y, y], color=color, linewidth=1.4)
+        if is_left:
+            write(edge - 0.1, y, f"{label_of(name)}  {x:.1f}", "right")
+        else:
+            write(edge + 0.1, y, f"{x:.1f}  {label_of(name)}", "left")
     for i, (start, stop) in enumerate(groups):
-        y = -0.25 * (i + 1)
-        axes.plot([start - 0.06, stop + 0.06], [y, y], color="black", linewidth=4)
-    cd = ranks.critical_difference
-    axes.plot([low, low + cd], [1.15, 1.15], color="black", linewidth=1.5)
-    axes.text(
-        low + cd + 0.15,
-        1.15,
-        f"critical difference {cd:.1f} at 5 %  (Nemenyi, {ranks.n_streams} streams)",
-        va="center",
-        fontsize=9.5,
-    )
-    axes.set_ylim(top - 0.55 * half, 1.5)
+        y = -0.28 * (i + 1)
+        axes.plot([start - 0.08, stop + 0.08], [y, y], color="black", linewidth=4)
+    axes.plot([1, 1 + cd], [1.2, 1.2], color="black", linewidth=1.5)
+    text = f"mean rank; critical difference {cd:.1f} (Nemenyi, 5 %)"
+    write(1 + cd + 0.2, 1.2, text, "left")
 
 
 def cliques(ranks: list[float], difference: float) -> list[tuple[float, float]]:
