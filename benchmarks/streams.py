@@ -3,6 +3,7 @@
     python -m benchmarks.streams
     python -m benchmarks.streams --quick
     python -m benchmarks.streams --select Rain
+    python -m benchmarks.streams --select Water --clip 10
     python -m benchmarks.streams --markdown docs/evidence_table.md --picture out.png
 
 Each stream is cut into mini-batches of 32 rows: enough for a variance, and half of the
@@ -20,6 +21,8 @@ anew. So no scaler is tuned more than another. Half-lives are shares of the stre
 not tuned at all: in the table each has its own column. "tried first" is what a user can
 do: take StandardScaler or one of the three half-lives, whichever had the lowest error
 in the first third; its error is that of the other two thirds, as is StandardScaler's.
+
+With --clip, our transformers limit the features to so many standard deviations.
 
 In regressions, a copy of the scaler scales the target, unless the table says "target as
 it is". What is divided by is always StandardScaler with its target scaled.
@@ -146,10 +149,14 @@ def line_of(scaler: Any) -> tuple[float, float]:
     return (-at_0 / (at_1 - at_0), 1 / (at_1 - at_0)) if at_1 != at_0 else (0.0, 1.0)
 
 
-def normalised(stream: Stream, start: int, name: str) -> list[Batch]:
+def normalised(
+    stream: Stream, start: int, name: str, clip: float | None = None
+) -> list[Batch]:
     """Send a stream through a scaler, once for all models and learning rates."""
     n_rows, size = len(stream.X), stream.batch_size
     of_x, of_y = (CONTENDERS[name](n_rows) for _ in range(2))
+    if isinstance(of_x, BatchNorm1dTransformer):
+        of_x.set_params(clip=clip)
     cuts = range(start, n_rows, size)
     Xs = [stream.X[i : i + size] for i in cuts if n_rows - i > 1]
     batches = [Batch(stream.y[i : i + size]) for i in cuts if n_rows - i > 1]
@@ -251,13 +258,14 @@ def third(found: np.ndarray, n_rows: int) -> tuple[float, float, float]:
 Results = dict[tuple[str, str, str], dict[str, Result]]  # stream, model, target
 
 
-def run(stream: Stream, n_starts: int = N_STARTS) -> Results:
+def run(stream: Stream, n_starts: int = N_STARTS, clip: float | None = None) -> Results:
     """All contenders before all models on one stream."""
     results: Results = {}
     n_rows = len(stream.X)
     for name in contenders():
         sent = [
-            normalised(stream, int(i * SHIFT * n_rows), name) for i in range(n_starts)
+            normalised(stream, int(i * SHIFT * n_rows), name, clip)
+            for i in range(n_starts)
         ]
         for kind, (of_classes, of_numbers) in RATES.items():
             rates = of_classes if stream.is_classes else of_numbers
@@ -283,7 +291,7 @@ def run(stream: Stream, n_starts: int = N_STARTS) -> Results:
     return results
 
 
-def quietly(stream: Stream, n_starts: int) -> Results:
+def quietly(stream: Stream, n_starts: int, clip: float | None = None) -> Results:
     """Run without the warnings that are part of what is compared."""
     with (
         warnings.catch_warnings(),
@@ -291,7 +299,7 @@ def quietly(stream: Stream, n_starts: int) -> Results:
         config_context(assume_finite=True, skip_parameter_validation=True),
     ):
         warnings.simplefilter("ignore")
-        return run(stream, n_starts)
+        return run(stream, n_starts, clip)
 
 
 def with_progress(names: list[str]) -> Iterator[str]:
@@ -447,6 +455,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="a single run of each")
     parser.add_argument("--select", default="", help="only streams with this in them")
+    parser.add_argument("--clip", type=float, help="limit what our scalers make")
     parser.add_argument("--list", action="store_true", help="list streams and stop")
     parser.add_argument("--markdown", help="file to write the tables to")
     parser.add_argument("--picture", help="file to draw them into")
@@ -464,7 +473,8 @@ def main() -> None:
     streams, results = [], {}
     for name in with_progress(names):
         streams.append(load(name))
-        results |= quietly(streams[-1], 1 if arguments.quick else N_STARTS)
+        n_starts = 1 if arguments.quick else N_STARTS
+        results |= quietly(streams[-1], n_starts, arguments.clip)
     streams = by_drift(streams)
     text = as_markdown(streams, results)
     if not arguments.select:
