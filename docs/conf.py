@@ -26,6 +26,7 @@ extensions = [
 # Parts that are included in other pages.
 exclude_patterns = [
     "_build",
+    "evidence_table.md",
     "performance_table.md",
     "moving_[!m]*.rst",
 ]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-FIRST = ["plot_adapt_without_labels.py", "plot_streaming_drift.py"]
+FIRST = [
+    "plot_adapt_without_labels.py",
+    "plot_adapt_sensors.py",
+    "plot_streaming_drift.py",
+]
 LAST = ["stream_with_checkpoints.py"]  # draws nothing
 
 
