@@ -16,6 +16,32 @@ momenta = st.floats(0, 1)
 any_momenta = momenta | st.none()
 variances = st.sampled_from(["within", "total"])
 rules = st.builds(Rule, any_momenta, variances, st.booleans())
+seeds = st.integers(0, 2**32 - 1)
+# The parameters of a rule, as a transformer takes them.
+rule_params = st.fixed_dictionaries(
+    {
+        "momentum": st.sampled_from([0.0, 0.1, 0.7, 1.0, None]),
+        "variance": variances,
+        "bias_correction": st.booleans(),
+    }
+)
+
+
+# Data
+
+
+def with_gaps(rng, shape, share=0.4):
+    """Normal numbers, of which about a share is missing."""
+    X = rng.normal(3.0, 2.0, shape)
+    X[rng.random(shape) < share] = np.nan
+    return X
+
+
+def with_value(X, index, value):
+    """A copy of X, in which one number is another: infinity, or NaN."""
+    X = X.copy()
+    X[index] = value
+    return X
 
 
 # Of estimators
