@@ -27,6 +27,15 @@ rule_params = st.fixed_dictionaries(
 )
 
 
+def params_of(rule):
+    """The parameters of a transformer that learns by a rule."""
+    return {
+        "momentum": rule.momentum,
+        "variance": rule.variance,
+        "bias_correction": rule.bias_correction,
+    }
+
+
 # Data
 
 
