@@ -77,7 +77,7 @@ def test_sample_weight():
     check(X, 4, sample_weight=weight)
 
 
-def test_sparse_takes_a_small_multiple_of_what_is_stored():
+def test_sparse_takes_a_small_multiple():
     rng, n = np.random.default_rng(0), 500_000
     stored = rng.normal(size=n), rng.integers(0, 10_000, n), np.arange(0, n + 1, 10)
     X = sparse.csr_matrix(stored, shape=(n // 10, 10_000))
