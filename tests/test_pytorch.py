@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from sk_batchnorm import BatchNorm1dTransformer
 
+from .laws import seeds
+
 GOLDEN = np.load(Path(__file__).parent / "data" / "pytorch_batch_norm_1d.npz")
 RTOL = {"float64": 1e-12, "float32": 1e-5}
 
@@ -117,7 +119,7 @@ def test_random_layers(layer):
 
 
 @given(
-    seed=st.integers(0, 2**32 - 1),
+    seed=seeds,
     shape=st.tuples(st.integers(1, 8), st.integers(1, 5), st.integers(2, 30)),
     affine=st.booleans(),
     track_running_stats=st.booleans(),
@@ -143,14 +145,12 @@ def test_three_dimensions(seed, shape, affine, track_running_stats, dtype):
 
 
 @given(
-    seed=st.integers(0, 2**32 - 1),
-    momentum=st.floats(0.05, 1),
+    seed=seeds,
+    momentum=st.floats(0.2, 1),
     n_rows=st.integers(2, 60),
     batch_size=st.integers(2, 20),
 )
-def test_fit_is_where_pytorch_arrives_when_it_repeats_the_epoch(
-    seed, momentum, n_rows, batch_size
-):
+def test_fit_is_where_repeated_epochs_arrive(seed, momentum, n_rows, batch_size):
     torch = pytest.importorskip("torch")
     X = np.random.default_rng(seed).normal(3.0, 2.0, (n_rows, 2))
     bn = BatchNorm1dTransformer(momentum=momentum, batch_size=batch_size).fit(X)
@@ -158,18 +158,18 @@ def test_fit_is_where_pytorch_arrives_when_it_repeats_the_epoch(
     mini_batches = list(map(torch.from_numpy, parts))
     assert bn.num_batches_tracked_ == len(mini_batches)
     layer = torch.nn.BatchNorm1d(2, momentum=momentum, dtype=torch.float64)
-    # 0.95**800 < 1e-17: no trace of the start is left.
-    while layer.num_batches_tracked < 800:
+    # 0.8**200 < 1e-19: no trace of the start is left.
+    while layer.num_batches_tracked < 200:
         for batch in mini_batches:
             layer(batch)
-    # 800 steps of rounding on both sides.
+    # 200 steps of rounding on both sides.
     assert_close(bn.running_mean_, layer.running_mean, 1e-12, np.abs(X).max())
     assert_close(bn.running_var_, layer.running_var, 1e-12, 1.0)
 
 
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("track_running_stats", [True, False])
-def test_checkpoints_move_both_ways_and_training_goes_on(affine, track_running_stats):
+def test_checkpoints_move_both_ways(affine, track_running_stats):
     torch = pytest.importorskip("torch")
     settings = {"affine": affine, "track_running_stats": track_running_stats}
     X = np.random.default_rng(0).normal(2.0, 3.0, (5, 16, 4))
