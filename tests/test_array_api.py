@@ -24,7 +24,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.utils import estimator_checks
 
-from sk_batchnorm import BatchNorm1dTransformer
+from sk_batchnorm import BatchNorm1dTransformer as BatchNorm
 from sk_batchnorm._compat import largest_float, namespace_of, to_numpy
 
 from .laws import (
@@ -67,10 +67,10 @@ def devices():
 
 
 CONFIGURATIONS = [
-    BatchNorm1dTransformer(),
-    BatchNorm1dTransformer(affine=False, variance="total", batch_size=7),
-    BatchNorm1dTransformer(with_mean=False, momentum=None),
-    BatchNorm1dTransformer(bias_correction=True, weight_init=2.0, bias_init=-1.0),
+    BatchNorm(),
+    BatchNorm(affine=False, variance="total", batch_size=7),
+    BatchNorm(with_mean=False, momentum=None),
+    BatchNorm(bias_correction=True, weight_init=2.0, bias_init=-1.0),
 ]
 
 
@@ -121,7 +121,7 @@ def test_the_numbers_are_numpys(
 ):
     xp = pytest.importorskip(name)
     batches, weight = stream
-    there = BatchNorm1dTransformer(
+    there = BatchNorm(
         variance=variance,
         momentum=momentum,
         batch_size=batch_size,
@@ -204,7 +204,7 @@ def test_what_overflows_is_not_called_infinite(xp):
 
     there = xp.asarray(np.array([[1.7e308], [-1.7e308]]))
     assert moments(there).count == 2.0
-    bn = BatchNorm1dTransformer(momentum=1.0)
+    bn = BatchNorm(momentum=1.0)
     with config_context(array_api_dispatch=True), np.errstate(all="raise"):
         for learn in (bn.partial_fit, bn.fit):
             with pytest.raises(ValueError, match="mean of feature x0 overflows"):
@@ -233,7 +233,7 @@ def test_a_device_without_float64(dtype, weighted):
     data = (10 * X).astype(dtype)
     data3 = data.reshape(20, 5, 3).transpose(0, 2, 1)
     weight = np.arange(20.0) if weighted else None
-    here, there = (BatchNorm1dTransformer(bias_init=0.3) for _ in range(2))
+    here, there = (BatchNorm(bias_init=0.3) for _ in range(2))
     here.fit(data).partial_fit(data3, sample_weight=weight)
     with config_context(array_api_dispatch=True):
         there.fit(xp.asarray(data, device=device))
@@ -260,7 +260,7 @@ def test_a_large_mean_on_a_device_without_float64(learned_there, n_dimensions):
     data = data.astype(np.float32)  # rounded already, by as much: no fault of ours
     if n_dimensions == 3:
         data = data.reshape(100, 10, 2).transpose(0, 2, 1)
-    here = BatchNorm1dTransformer(eps=0, bias_init=1e5 + 0.123).fit(data)
+    here = BatchNorm(eps=0, bias_init=1e5 + 0.123).fit(data)
     expected = here.transform(data.astype(np.float64))
     with config_context(array_api_dispatch=True):
         there = xp.asarray(data, device=device)
@@ -280,7 +280,7 @@ def test_a_large_mean_on_a_device_without_float64(learned_there, n_dimensions):
 @pytest.mark.parametrize("affine", [True, False])
 def test_state_and_output_are_where_the_data_are(name, device, affine):
     xp = pytest.importorskip(name)
-    bn = BatchNorm1dTransformer(affine=affine)
+    bn = BatchNorm(affine=affine)
     with config_context(array_api_dispatch=True):
         there = xp.asarray(X, device=device)
         place = namespace_of(there)
@@ -312,11 +312,11 @@ def test_dtypes(xp, given_dtype):
     data = (np.abs(X) % 7).astype(given_dtype)
     with config_context(array_api_dispatch=True):
         there = xp.asarray(data)
-        bn = BatchNorm1dTransformer().fit(there)
+        bn = BatchNorm().fit(there)
         Y = bn.transform(there)
     assert Y.dtype == (xp.float32 if given_dtype == "float32" else xp.float64)
     assert bn.running_mean_.dtype == xp.float64
-    expected = BatchNorm1dTransformer().fit(data).transform(data)
+    expected = BatchNorm().fit(data).transform(data)
     assert_allclose(to_numpy(Y), expected, rtol=1e-6, atol=1e-6)
 
 
@@ -325,10 +325,10 @@ def test_float16_of_pytorch():
     for dtype in (torch.float16, torch.bfloat16):
         tensor = torch.tensor(X / 100, dtype=dtype)
         with config_context(array_api_dispatch=True):
-            Y = BatchNorm1dTransformer().fit(tensor).transform(tensor)
+            Y = BatchNorm().fit(tensor).transform(tensor)
         assert Y.dtype == torch.float32
         data = tensor.double().numpy()
-        expected = BatchNorm1dTransformer().fit(data).transform(data)
+        expected = BatchNorm().fit(data).transform(data)
         assert_allclose(Y, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -337,9 +337,9 @@ def test_float16_of_pytorch():
 def test_tensors_that_want_a_gradient():
     torch = pytest.importorskip("torch")
     X = torch.arange(12.0, dtype=torch.float64).reshape(6, 2).requires_grad_()
-    expected = BatchNorm1dTransformer().fit(X.detach().numpy())
+    expected = BatchNorm().fit(X.detach().numpy())
     with config_context(array_api_dispatch=True):
-        bn = BatchNorm1dTransformer().fit(X).partial_fit(X)
+        bn = BatchNorm().fit(X).partial_fit(X)
         assert not bn.running_mean_.requires_grad
         Y = bn.fit(X).transform(X)
     assert_array_equal(bn.running_mean_, expected.running_mean_)
@@ -352,7 +352,7 @@ def test_tensors_that_want_a_gradient():
 def test_without_dispatch_tensors_are_numpy_arrays():
     torch = pytest.importorskip("torch")
     tensor = torch.tensor(X)
-    bn = BatchNorm1dTransformer().fit(tensor)
+    bn = BatchNorm().fit(tensor)
     assert type(bn.transform(tensor)) is type(bn.running_mean_) is np.ndarray
     # Also what has learned from tensors: as everywhere in scikit-learn.
     with config_context(array_api_dispatch=True):
@@ -365,9 +365,9 @@ def test_without_scipys_switch_tensors_are_arrays():
     pytest.importorskip("torch")
     code = (
         "import numpy as np, torch\n"
-        "from sk_batchnorm import BatchNorm1dTransformer\n"
+        "from sk_batchnorm import BatchNorm\n"
         "X = np.arange(6.0).reshape(3, 2)\n"
-        "bn = BatchNorm1dTransformer(weight_init=torch.tensor([2.0, 3.0]))\n"
+        "bn = BatchNorm(weight_init=torch.tensor([2.0, 3.0]))\n"
         "bn.fit(X, sample_weight=torch.tensor([1.0, 2.0, 1.0]))\n"
         "expected = bn.transform(X)\n"
         "bn.weight_ = torch.tensor([2.0, 3.0])\n"
@@ -380,8 +380,8 @@ def test_without_scipys_switch_tensors_are_arrays():
 
 def test_training_goes_on_without_dispatch(xp):
     with config_context(array_api_dispatch=True):
-        bn = BatchNorm1dTransformer(weight_init=2.0).fit(xp.asarray(X))
-    here = BatchNorm1dTransformer(weight_init=2.0).fit(X)
+        bn = BatchNorm(weight_init=2.0).fit(xp.asarray(X))
+    here = BatchNorm(weight_init=2.0).fit(X)
     assert_allclose(bn.forward(X), here.forward(X))
     assert_allclose(bn.backward(X**2), here.backward(X**2))
     with config_context(array_api_dispatch=True):
@@ -392,19 +392,19 @@ def test_training_goes_on_without_dispatch(xp):
 
 
 def test_a_checkpoint_is_loaded_there(xp):
-    checkpoint = BatchNorm1dTransformer().fit(X).state_dict()
+    checkpoint = BatchNorm().fit(X).state_dict()
     with config_context(array_api_dispatch=True):
         there = xp.asarray(X)
-        bn = BatchNorm1dTransformer().fit(there[:10, :]).load_state_dict(checkpoint)
+        bn = BatchNorm().fit(there[:10, :]).load_state_dict(checkpoint)
         assert namespace_of(bn.weight_) == namespace_of(there)
-        expected = BatchNorm1dTransformer().fit(X).transform(X)
+        expected = BatchNorm().fit(X).transform(X)
         assert_allclose(to_numpy(bn.transform(there)), expected, rtol=1e-12)
 
 
 def test_starting_values_of_the_namespace(xp):
     with config_context(array_api_dispatch=True):
         there = xp.asarray(X)
-        bn = BatchNorm1dTransformer(weight_init=xp.asarray([1.0, 2.0, 3.0]))
+        bn = BatchNorm(weight_init=xp.asarray([1.0, 2.0, 3.0]))
         bn.fit(there)
         assert namespace_of(bn.weight_) == namespace_of(there)
     assert_array_equal(to_numpy(bn.weight_), [1.0, 2.0, 3.0])
@@ -412,7 +412,7 @@ def test_starting_values_of_the_namespace(xp):
 
 def test_copies_are_where_the_transformer_is(xp):
     with config_context(array_api_dispatch=True):
-        bn = BatchNorm1dTransformer().fit(xp.asarray(X))
+        bn = BatchNorm().fit(xp.asarray(X))
     assert copy(bn).weight_ is bn.weight_
     for copied in (copy(bn), deepcopy(bn)):
         assert namespace_of(copied.weight_) == namespace_of(bn.weight_)
@@ -428,7 +428,7 @@ def test_steps_keep_no_memory(xp, method):
     """array-api-compat keeps for ever whatever is asked for the dtypes of a device."""
     with config_context(array_api_dispatch=True):
         there = xp.asarray(X)
-        bn = BatchNorm1dTransformer().fit(there)
+        bn = BatchNorm().fit(there)
         call = getattr(bn, method)
 
         def calls(number):
@@ -462,7 +462,7 @@ def test_bad_arrays_change_nothing(xp, method):
     if method != "fit":
         cases.append((np.zeros((5, 4)), "X has 4 features, but"))
     with config_context(array_api_dispatch=True):
-        bn = BatchNorm1dTransformer().fit(xp.asarray(X))
+        bn = BatchNorm().fit(xp.asarray(X))
         for bad, message in cases:
             with unchanged(bn), pytest.raises(ValueError, match=message):
                 getattr(bn, method)(xp.asarray(bad))
@@ -471,7 +471,7 @@ def test_bad_arrays_change_nothing(xp, method):
 @pytest.mark.parametrize("method", ["fit", "partial_fit", "transform"])
 def test_masked_arrays_under_dispatch(method):
     pytest.importorskip("scipy", minversion="1.14")  # what dispatch needs
-    bn = BatchNorm1dTransformer().fit(X)
+    bn = BatchNorm().fit(X)
     masked = np.ma.masked_greater(X, 300.0)
     error = pytest.raises(ValueError, match="Fill the masked values")
     with config_context(array_api_dispatch=True), error:
@@ -482,7 +482,7 @@ def test_masked_arrays_under_dispatch(method):
 def test_arrays_from_elsewhere(xp, method):
     message = rf"BatchNorm1dTransformer\.{method}\(\) must use the same namespace"
     with config_context(array_api_dispatch=True):
-        bn = BatchNorm1dTransformer().fit(xp.asarray(X))
+        bn = BatchNorm().fit(xp.asarray(X))
         with unchanged(bn), pytest.raises(ValueError, match=message) as error:
             getattr(bn, method)(X)
         # The way out that the message names.
@@ -500,7 +500,7 @@ def test_statistics_on_the_host_go_with_all_arrays(
     if method == "inverse_transform" and not track_running_stats:
         pytest.skip("nothing to invert with")
     xp = pytest.importorskip(name)
-    bn = BatchNorm1dTransformer(track_running_stats=track_running_stats)
+    bn = BatchNorm(track_running_stats=track_running_stats)
     bn.fit(X).load_state_dict(bn.state_dict())
     expected = getattr(copy(bn), method)(X)
     with config_context(array_api_dispatch=True):
@@ -535,7 +535,7 @@ def test_a_layer_of_pytorch_and_tensors():
 def test_another_device():
     xp = pytest.importorskip("array_api_strict")
     with config_context(array_api_dispatch=True):
-        bn = BatchNorm1dTransformer().fit(xp.asarray(X))
+        bn = BatchNorm().fit(xp.asarray(X))
         elsewhere = xp.asarray(X, device=xp.Device("device1"))
         with pytest.raises(ValueError, match="the same device.*device1"):
             bn.transform(elsewhere)
@@ -543,7 +543,7 @@ def test_another_device():
 
 def test_forward_says_what_it_takes(xp):
     with config_context(array_api_dispatch=True):
-        bn = BatchNorm1dTransformer()
+        bn = BatchNorm()
         with pytest.raises(TypeError, match="forward takes NumPy arrays"):
             bn.forward(xp.asarray(X))
     assert not hasattr(bn, "running_mean_")
@@ -558,7 +558,7 @@ def test_forward_says_what_it_takes(xp):
 def test_scikit_learn_moves_the_transformer(xp, affine, loaded):
     from sklearn.utils._array_api import move_estimator_to
 
-    bn = BatchNorm1dTransformer(affine=affine).fit(X)
+    bn = BatchNorm(affine=affine).fit(X)
     expected = bn.transform(X)
     if loaded:
         bn = clone(bn).load_state_dict(bn.state_dict())
@@ -588,7 +588,7 @@ def test_limited_and_filled_as_in_numpy(name, device, dtype, n_dimensions, bound
         {"affine": False, "with_mean": False},
         {"track_running_stats": False, "with_mean": False},
     ):
-        bn = BatchNorm1dTransformer(**settings, **bounds).fit(X)
+        bn = BatchNorm(**settings, **bounds).fit(X)
         expected = bn.transform(data)
         if "clip" in bounds:
             assert np.nanmax(np.abs(expected)) <= 0.7 * 3 + 0.3
@@ -607,7 +607,7 @@ def test_limited_on_a_device_without_float64():
     data = X.astype(np.float32)
     data[::3, 1] = np.nan
     for with_mean in (True, False):
-        bn = BatchNorm1dTransformer(
+        bn = BatchNorm(
             with_mean=with_mean, bias_init=5.0, clip=0.7, handle_missing="mean"
         ).fit(X)
         with config_context(array_api_dispatch=True):

@@ -19,7 +19,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from sk_batchnorm import BatchNorm1dTransformer
+from sk_batchnorm import BatchNorm1dTransformer as BatchNorm
 from sk_batchnorm._compat import InvalidParameterError
 from sk_batchnorm.functional import batch_norm, batch_norm_backward
 
@@ -122,7 +122,7 @@ def test_a_layer_that_learns_is_pytorchs(
         "eps": eps,
     }
     layer = torch.nn.BatchNorm1d(X.shape[1], dtype=getattr(torch, dtype), **settings)
-    bn = BatchNorm1dTransformer(weight_init=weight, bias_init=bias, **settings)
+    bn = BatchNorm(weight_init=weight, bias_init=bias, **settings)
     if affine:
         with torch.no_grad():
             layer.weight.copy_(torch.from_numpy(weight))
@@ -163,7 +163,7 @@ def test_functional_is_the_transformer(problem, affine, momentum, eps, defaults)
     X, grad, weight, bias = problem
     n_features = X.shape[1]
     settings = {} if defaults else {"momentum": momentum, "eps": eps}
-    bn = BatchNorm1dTransformer(affine=affine, **settings)
+    bn = BatchNorm(affine=affine, **settings)
     state = {"num_batches_tracked": 0}
     if affine:
         state |= {"weight": weight, "bias": bias}
@@ -235,7 +235,7 @@ def test_finite_differences(shape, settings):
     X = X if len(shape) == 3 else X[..., 0].copy()
     grad = rng.normal(size=X.shape)
     weight, bias = rng.normal(size=(2, 3))
-    bn = BatchNorm1dTransformer(weight_init=weight, bias_init=bias, **settings)
+    bn = BatchNorm(weight_init=weight, bias_init=bias, **settings)
     bn.fit(X)
 
     def loss():
@@ -258,7 +258,7 @@ def test_the_gradient_is_at_right_angles_to_shifts(problem):
     # scaled; so the gradient has nothing in these directions.
     X, grad, weight, bias = (array.astype(np.float64) for array in problem)
     axes = (0,) if X.ndim == 2 else (0, 2)
-    bn = BatchNorm1dTransformer(weight_init=weight, bias_init=bias, eps=0)
+    bn = BatchNorm(weight_init=weight, bias_init=bias, eps=0)
     bn.forward(X)
     grad_input = bn.backward(grad)
     size = np.abs(grad_input).sum() * (1 + np.abs(X).max()) + 1
@@ -277,7 +277,7 @@ def test_forward_is_a_step_and_its_own_transform(
     problem, variance, bias_correction, with_mean, affine
 ):
     X, _, weight, bias = problem
-    bn = BatchNorm1dTransformer(
+    bn = BatchNorm(
         weight_init=weight,
         bias_init=bias,
         variance=variance,
@@ -296,7 +296,7 @@ def test_forward_is_a_step_and_its_own_transform(
 def test_integers_and_float16():
     X = np.array([[1, 5], [3, 9], [8, 2]])
     grad = np.array([[1.0, 0.0], [0.0, 2.0], [0.5, 0.5]])
-    bn = BatchNorm1dTransformer()
+    bn = BatchNorm()
     for given_dtype, dtype in [
         ("int16", "float64"),
         ("float16", "float32"),
@@ -339,7 +339,7 @@ def test_weight_bias_and_statistics_count_as_float64(seed, dtype):
 
 def test_a_constant_feature_without_eps():
     X, grad = np.array([[3.0], [3.0], [3.0]]), np.array([[1.0], [2.0], [6.0]])
-    bn = BatchNorm1dTransformer(eps=0)
+    bn = BatchNorm(eps=0)
     assert_array_equal(bn.forward(X), np.zeros((3, 1)))
     # Divided by 1: all that is left is the mean of what was subtracted.
     assert_array_equal(bn.backward(grad), [[-2.0], [-1.0], [3.0]])
@@ -349,7 +349,7 @@ def test_a_constant_feature_without_eps():
 
 
 def fitted():
-    bn = BatchNorm1dTransformer().partial_fit(X)
+    bn = BatchNorm().partial_fit(X)
     return bn, bn.forward(X)
 
 
@@ -362,7 +362,7 @@ def test_the_callers_arrays_may_change():
     bn, _ = fitted()
     expected = bn.backward(GRAD)
     batch = X.copy()
-    bn = BatchNorm1dTransformer().partial_fit(X)
+    bn = BatchNorm().partial_fit(X)
     Y = bn.forward(batch)
     batch[:], Y[:], bn.weight_[:] = 0, 0, 7
     assert_array_equal(bn.backward(GRAD), expected)
@@ -405,7 +405,7 @@ def test_copies_do_not_remember(copied):
 
 
 def test_joblib_does_not_store_the_mini_batch(tmp_path):
-    bn = BatchNorm1dTransformer()
+    bn = BatchNorm()
     bn.forward(np.random.default_rng(0).normal(size=(10_000, 2)))
     joblib.dump(bn, tmp_path / "bn")
     assert (tmp_path / "bn").stat().st_size < 5000
@@ -455,8 +455,8 @@ def test_what_is_no_gradient_changes_nothing():
 
 def test_backward_needs_a_forward_for_itself():
     with pytest.raises(NotFittedError):
-        BatchNorm1dTransformer().backward(GRAD)
-    bn = BatchNorm1dTransformer().fit(X)
+        BatchNorm().backward(GRAD)
+    bn = BatchNorm().fit(X)
     with unchanged(bn), pytest.raises(ValueError, match="needs a forward before it"):
         bn.backward(GRAD)
     bn.forward(X)
@@ -479,9 +479,9 @@ BAD_BATCHES = [
 
 @pytest.mark.parametrize("variance", ["within", "total"])
 def test_bad_mini_batches_change_nothing(variance):
-    bn = BatchNorm1dTransformer(variance=variance, with_mean=False).fit(X)
+    bn = BatchNorm(variance=variance, with_mean=False).fit(X)
     bn.forward(X)
-    fresh = BatchNorm1dTransformer(num_features=4)
+    fresh = BatchNorm(num_features=4)
     for batch, error, message in BAD_BATCHES:
         with unchanged(bn), pytest.raises(error, match=message):
             bn.forward(batch)
@@ -491,12 +491,12 @@ def test_bad_mini_batches_change_nothing(variance):
 
 def test_one_sample_of_several_time_points():
     signals = X.T[None]
-    Y = BatchNorm1dTransformer().forward(signals)
+    Y = BatchNorm().forward(signals)
     assert_allclose(Y.mean(axis=(0, 2)), 0, atol=1e-14)
 
 
 def test_a_weight_of_another_shape():
-    bn = BatchNorm1dTransformer().fit(X)
+    bn = BatchNorm().fit(X)
     bn.weight_ = np.ones(3)
     with pytest.raises(ValueError, match=r"weight_ has shape \(3,\), expected \(4,\)"):
         bn.forward(X)
@@ -600,7 +600,7 @@ def test_extreme_values_warn_of_nothing(X, grad, weight, eps):
             Y = batch_norm(X, *stats, training=training, **settings)
             grads = batch_norm_backward(grad, X, *stats, training=training, **settings)
             assert Y.shape == grads[0].shape == X.shape
-        bn = BatchNorm1dTransformer(eps=eps, weight_init=weight)
+        bn = BatchNorm(eps=eps, weight_init=weight)
         try:
             bn.forward(X)
         except ValueError as error:

@@ -355,12 +355,7 @@ def _by_skops(bn):
     return skops.loads(data, trusted=trusted)
 
 
-WAYS = [
-    _by_arrays,
-    _by_skops,
-    copy.deepcopy,
-    lambda bn: pickle.loads(pickle.dumps(bn)),
-]
+WAYS = [_by_arrays, _by_skops, copy.deepcopy, lambda bn: pickle.loads(pickle.dumps(bn))]
 
 
 @streams

@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
 
-from sk_batchnorm import BatchNorm1dTransformer
+from sk_batchnorm import BatchNorm1dTransformer as BatchNorm
 
 from .laws import (
     assert_same_state,
@@ -50,10 +50,10 @@ def test_a_column_with_gaps_is_that_column_without(seed, rule, weighted, n_batch
     batches[rng.integers(n_batches), :, 0] = np.nan
     weights = rng.integers(0, 4, (n_batches, 6)) + np.eye(1, 6, dtype=int) * 2
     weights = weights.astype(float) if weighted else None
-    bn = BatchNorm1dTransformer(**rule)
+    bn = BatchNorm(**rule)
     together = stream(bn, batches, weights)
     for column in range(5):
-        alone = BatchNorm1dTransformer(**rule).load_state_dict(START)
+        alone = BatchNorm(**rule).load_state_dict(START)
         for i, batch in enumerate(batches):
             there = ~np.isnan(batch[:, column])
             weight = np.ones(6) if weights is None else weights[i]
@@ -89,7 +89,7 @@ def test_the_count_is_an_array_once_features_differ():
     X = np.arange(12.0).reshape(6, 2)
     some = X.copy()
     some[0, 0] = np.nan
-    bn = BatchNorm1dTransformer().partial_fit(X).partial_fit(some)
+    bn = BatchNorm().partial_fit(X).partial_fit(some)
     assert bn.num_batches_tracked_ == 2
     assert isinstance(bn.num_batches_tracked_, int)
     most = X.copy()
@@ -98,10 +98,10 @@ def test_the_count_is_an_array_once_features_differ():
     assert_array_equal(bn.num_batches_tracked_, [2, 3])
     assert bn.num_batches_tracked_.dtype.kind == "i"
     # One observed value is enough for "total".
-    total = BatchNorm1dTransformer(variance="total").partial_fit(most)
+    total = BatchNorm(variance="total").partial_fit(most)
     assert total.num_batches_tracked_ == 1
     # And the array goes through a checkpoint.
-    resumed = BatchNorm1dTransformer().load_state_dict(bn.state_dict())
+    resumed = BatchNorm().load_state_dict(bn.state_dict())
     assert pickle.dumps(resumed.partial_fit(X).state_dict()) == pickle.dumps(
         bn.partial_fit(X).state_dict()
     )
@@ -113,7 +113,7 @@ def test_a_feature_never_observed_is_named_once(method, bias_correction):
     X = pd.DataFrame(
         {"a": [1.0, 2.0, 3.0], "b": [np.nan] * 3, "c": [np.nan, 1, np.nan]}
     )
-    bn = BatchNorm1dTransformer(bias_correction=bias_correction)
+    bn = BatchNorm(bias_correction=bias_correction)
     with warnings.catch_warnings(record=True) as record:
         warnings.simplefilter("always")
         warnings.filterwarnings("ignore", "PyTorch's start")
@@ -133,7 +133,7 @@ def test_a_feature_never_observed_is_named_once(method, bias_correction):
 
 
 def test_a_warning_that_is_an_error_changes_nothing():
-    for bn in (BatchNorm1dTransformer(), BatchNorm1dTransformer().fit(np.eye(3))):
+    for bn in (BatchNorm(), BatchNorm().fit(np.eye(3))):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with unchanged(bn), pytest.raises(UserWarning, match="Too few observed"):
@@ -145,7 +145,7 @@ def test_missing_values_stay_missing(seed, track):
     rng = np.random.default_rng(seed)
     X = with_gaps(rng, (20, 3))
     X[:2] = rng.normal(3.0, 2.0, (2, 3))
-    bn = BatchNorm1dTransformer(track_running_stats=track).fit(X)
+    bn = BatchNorm(track_running_stats=track).fit(X)
     out = bn.transform(X)
     assert_array_equal(np.isnan(out), np.isnan(X))
     if track:
@@ -161,7 +161,7 @@ def test_missing_values_stay_missing(seed, track):
 
 def test_an_unobserved_feature_that_is_not_tracked():
     X = np.array([[1.0, np.nan], [3.0, np.nan], [5.0, np.nan]])
-    out = BatchNorm1dTransformer(track_running_stats=False, eps=0).fit_transform(X)
+    out = BatchNorm(track_running_stats=False, eps=0).fit_transform(X)
     assert_allclose(out[:, 0], [-np.sqrt(1.5), 0.0, np.sqrt(1.5)])
     assert np.isnan(out[:, 1]).all()
 
@@ -170,7 +170,7 @@ def test_an_unobserved_feature_that_is_not_tracked():
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_infinity_is_found_beside_anything(method, order):
     X = np.asarray(np.random.default_rng(0).normal(size=(5000, 20)), order=order)
-    bn = BatchNorm1dTransformer().fit(X)
+    bn = BatchNorm().fit(X)
     for X[4321, 7] in (np.inf, -np.inf):
         for beside in (-np.inf, np.inf, np.nan, 1.0):
             X[4321, 8] = X[4320, 7] = beside
@@ -179,14 +179,14 @@ def test_infinity_is_found_beside_anything(method, order):
 
 
 def test_a_mini_batch_without_a_value():
-    bn = BatchNorm1dTransformer().fit(np.eye(3))
+    bn = BatchNorm().fit(np.eye(3))
     state = bn.state_dict()
     bn.partial_fit(np.full((4, 3), np.nan))
     for key, values in bn.state_dict().items():
         assert_array_equal(values, state[key])
         assert values.shape == state[key].shape
     with pytest.warns(UserWarning, match="x0, x1, x2"):
-        empty = BatchNorm1dTransformer().partial_fit(np.full((4, 3), np.nan))
+        empty = BatchNorm().partial_fit(np.full((4, 3), np.nan))
     # An integer still, so that PyTorch can load it.
     assert empty.num_batches_tracked_ == 0
     assert empty.state_dict()["num_batches_tracked"].shape == ()
@@ -196,13 +196,13 @@ def test_counts_are_read_only_and_copied():
     X = np.arange(12.0).reshape(6, 2)
     X[1:, 0] = np.nan
     with pytest.warns(UserWarning, match="x0"):
-        bn = BatchNorm1dTransformer().partial_fit(X)
+        bn = BatchNorm().partial_fit(X)
     with pytest.raises(ValueError, match="read-only"):
         bn.num_batches_tracked_[0] = 5
     state = bn.state_dict()
     state["num_batches_tracked"][0] = 5
     assert_array_equal(bn.num_batches_tracked_, [0, 1])
-    loaded = BatchNorm1dTransformer().load_state_dict(state)
+    loaded = BatchNorm().load_state_dict(state)
     state["num_batches_tracked"][0] = 7
     assert_array_equal(loaded.num_batches_tracked_, [5, 1])
 
@@ -210,9 +210,7 @@ def test_counts_are_read_only_and_copied():
 @pytest.mark.parametrize("variance", ["within", "total"])
 @pytest.mark.parametrize("correction", [True, False])
 def test_momentum_one_keeps_the_last_values_exactly(variance, correction):
-    bn = BatchNorm1dTransformer(
-        momentum=1.0, variance=variance, bias_correction=correction
-    )
+    bn = BatchNorm(momentum=1.0, variance=variance, bias_correction=correction)
     first = np.array([[1e15, 1.0], [3e15, 3.0]])
     second = np.array([[1e-3, np.nan], [3e-3, np.nan]])
     bn.partial_fit(first).partial_fit(second)
@@ -222,7 +220,7 @@ def test_momentum_one_keeps_the_last_values_exactly(variance, correction):
 
 
 def test_rows_are_too_few_even_if_values_are_missing():
-    bn = BatchNorm1dTransformer().fit(np.eye(3))
+    bn = BatchNorm().fit(np.eye(3))
     with pytest.raises(ValueError, match="n_samples=1"):
         bn.partial_fit([[1.0, np.nan, 2.0]])
 
@@ -237,7 +235,7 @@ def test_gaps_do_not_cost_digits(monkeypatch, block_values):
     X = np.full((80, 2), np.nan)
     X[20:, 0] = column
     X[::2, 1] = 0.1
-    bn = BatchNorm1dTransformer(momentum=1.0).partial_fit(X)
+    bn = BatchNorm(momentum=1.0).partial_fit(X)
     exact = [Fraction(x) for x in column]
     mean = sum(exact) / 60
     var = sum((x - mean) ** 2 for x in exact) / 59
@@ -298,7 +296,7 @@ def test_sparse_is_dense(format, container, seed, rule, nan, weighted, wide):
         weight = rng.integers(0, 3, 30) + rng.integers(0, 2, 30) * rng.random(30)
         weight[(weight > 0) & (weight < 1)] += 1
         weight[:2] = 1.5
-    bn = BatchNorm1dTransformer(with_mean=False, batch_size=7, **rule)
+    bn = BatchNorm(with_mean=False, batch_size=7, **rule)
     dense = X.toarray()
     for method in ("fit", "partial_fit"):
         a, b = clone(bn), clone(bn)
@@ -329,8 +327,8 @@ def test_sparse_dtypes(index, dtype):
     if dtype != "float16":  # SciPy has no float16
         X = X.astype(dtype)
         dense = dense.astype(dtype)
-    bn = BatchNorm1dTransformer(with_mean=False).fit(X)
-    assert_same_state(bn, BatchNorm1dTransformer().fit(dense.astype(float)))
+    bn = BatchNorm(with_mean=False).fit(X)
+    assert_same_state(bn, BatchNorm().fit(dense.astype(float)))
     out = bn.transform(X)
     assert out.dtype == ("float32" if dtype.startswith("float") else "float64")
     wide = bn.transform(dense.astype("float64"))
@@ -340,7 +338,7 @@ def test_sparse_dtypes(index, dtype):
 @pytest.mark.parametrize("method", ["transform", "inverse_transform"])
 def test_sparse_in_place(method):
     X = sparse.random(30, 5, density=0.4, format="csc", random_state=0)
-    bn = BatchNorm1dTransformer(with_mean=False).fit(X)
+    bn = BatchNorm(with_mean=False).fit(X)
     expected = getattr(bn, method)(X)
     out = getattr(bn, method)(X, copy=False)
     assert np.shares_memory(out.data, X.data)
@@ -379,16 +377,16 @@ def duplicates(values, dtype):
 
 def test_sparse_duplicates_do_not_wrap_around():
     X = duplicates([100, 100], np.int8)
-    bn = BatchNorm1dTransformer(with_mean=False, eps=0).fit(X)
+    bn = BatchNorm(with_mean=False, eps=0).fit(X)
     plain = np.array([[200.0], [1.0], [2.0]])
-    assert_same_state(bn, BatchNorm1dTransformer().fit(plain))
+    assert_same_state(bn, BatchNorm().fit(plain))
     assert_allclose(bn.transform(X).toarray(), bn.transform(plain), rtol=1e-15)
 
 
 def test_infinities_that_cancel_are_infinity():
     X = duplicates([np.inf, -np.inf], float)
     for track in (True, False):
-        bn = BatchNorm1dTransformer(with_mean=False, track_running_stats=track)
+        bn = BatchNorm(with_mean=False, track_running_stats=track)
         for method in ("fit", "partial_fit"):
             with pytest.raises(ValueError, match="infinity"):
                 getattr(bn, method)(X)
@@ -396,14 +394,14 @@ def test_infinities_that_cancel_are_infinity():
 
 def test_sparse_output_shares_nothing_with_the_input():
     X = sparse.random(30, 5, density=0.4, format="csr", random_state=0)
-    out = BatchNorm1dTransformer(with_mean=False).fit_transform(X)
+    out = BatchNorm(with_mean=False).fit_transform(X)
     for part in ("data", "indices", "indptr"):
         assert not np.shares_memory(getattr(out, part), getattr(X, part))
 
 
 def test_other_sparse_formats_are_converted():
     X = sparse.random(30, 5, density=0.4, format="csr", random_state=0)
-    bn = BatchNorm1dTransformer(with_mean=False)
+    bn = BatchNorm(with_mean=False)
     expected = clone(bn).fit(X)
     for format in ("coo", "lil", "dok", "bsr"):
         assert_same_state(clone(bn).fit(X.asformat(format)), expected)
@@ -413,7 +411,7 @@ def test_sparse_errors_change_nothing():
     X = sparse.random(30, 3, density=0.5, format="csr", random_state=0)
     infinite = X.copy()
     infinite.data[3] = -np.inf
-    for bn in (BatchNorm1dTransformer(), BatchNorm1dTransformer().fit(X.toarray())):
+    for bn in (BatchNorm(), BatchNorm().fit(X.toarray())):
         for method in ("fit", "partial_fit"):
             error = pytest.raises(ValueError, match="Cannot center sparse matrices")
             with unchanged(bn), error:
@@ -423,7 +421,7 @@ def test_sparse_errors_change_nothing():
     with pytest.raises(ValueError, match="Cannot uncenter sparse matrices"):
         bn.inverse_transform(X)
     for track in (True, False):
-        bn = BatchNorm1dTransformer(with_mean=False, track_running_stats=track).fit(X)
+        bn = BatchNorm(with_mean=False, track_running_stats=track).fit(X)
         for method in ("fit", "partial_fit", "transform"):
             with unchanged(bn), pytest.raises(ValueError, match="infinity"):
                 getattr(bn, method)(infinite)
@@ -460,7 +458,7 @@ def test_three_dimensions_are_two_flattened(
     X = with_gaps(rng, shape) if nan else rng.normal(3.0, 2.0, shape)
     weight = rng.integers(1, 4, shape[0]).astype(float) if weighted else None
     flat_weight = None if weight is None else np.repeat(weight, shape[2])
-    bn = BatchNorm1dTransformer(bias_init=0.5, batch_size=None, **rule)
+    bn = BatchNorm(bias_init=0.5, batch_size=None, **rule)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "BLOCK_VALUES", block_values)
         for method in ("fit", "partial_fit"):
@@ -483,7 +481,7 @@ def test_three_dimensions_are_two_flattened(
 
 def test_fit_cuts_three_dimensions_by_samples():
     X = np.random.default_rng(0).normal(size=(20, 3, 8))
-    bn = BatchNorm1dTransformer(batch_size=6)
+    bn = BatchNorm(batch_size=6)
     fitted = clone(bn).fit(X)
     streamed = clone(bn).set_params(bias_correction=True)
     for samples in np.array_split(X, 3):
@@ -495,21 +493,17 @@ def test_fit_cuts_three_dimensions_by_samples():
 
 def test_one_sample_of_several_time_points_is_enough():
     X = np.arange(12.0).reshape(1, 2, 6)
-    bn = BatchNorm1dTransformer().fit(X)
+    bn = BatchNorm().fit(X)
     assert_allclose(bn.running_mean_, [2.5, 8.5])
-    assert BatchNorm1dTransformer(track_running_stats=False).fit_transform(X).shape == (
-        1,
-        2,
-        6,
-    )
+    assert BatchNorm(track_running_stats=False).fit_transform(X).shape == (1, 2, 6)
     with pytest.raises(ValueError, match="n_samples=1"):
-        BatchNorm1dTransformer().partial_fit(X[:, :, :1])
+        BatchNorm().partial_fit(X[:, :, :1])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_three_dimensions_in_place(dtype):
     X = np.random.default_rng(0).normal(size=(50, 3, 8)).astype(dtype)
-    bn = BatchNorm1dTransformer().fit(X)
+    bn = BatchNorm().fit(X)
     expected = bn.transform(X)
     out = bn.transform(X, copy=False)
     assert out is X
@@ -518,8 +512,8 @@ def test_three_dimensions_in_place(dtype):
 
 def test_dimension_errors_change_nothing():
     X = np.random.default_rng(0).normal(size=(10, 3, 4))
-    two = BatchNorm1dTransformer().fit(X[:, :, 0])
-    for bn in (BatchNorm1dTransformer(), two, BatchNorm1dTransformer().fit(X)):
+    two = BatchNorm().fit(X[:, :, 0])
+    for bn in (BatchNorm(), two, BatchNorm().fit(X)):
         for data, message in [
             (X[..., None], "array with dim 4"),
             (X[:, :, :0], r"0 timepoint\(s\)"),
@@ -538,7 +532,7 @@ def test_dimension_errors_change_nothing():
 def test_a_time_series_container():
     datasets = pytest.importorskip("sktime.datasets")
     X, _ = datasets.load_basic_motions(split="train", return_type="numpy3D")
-    bn = BatchNorm1dTransformer(batch_size=None, eps=0)
+    bn = BatchNorm(batch_size=None, eps=0)
     out = bn.fit_transform(X)
     assert out.shape == X.shape == (40, 6, 100)
     assert_allclose(out.mean(axis=(0, 2)), 0.0, atol=1e-12)
@@ -557,7 +551,7 @@ def test_a_time_series_container():
 def test_every_real_dtype(dtype, ndim):
     rng = np.random.default_rng(0)
     X = rng.integers(0, 2 if dtype == "bool" else 100, (40, 3, 5)[:ndim]).astype(dtype)
-    bn = BatchNorm1dTransformer(batch_size=11)
+    bn = BatchNorm(batch_size=11)
     wide = X.astype(np.float64)
     assert_same_state(clone(bn).fit(X), clone(bn).fit(wide), size=100)
     fitted = clone(bn).fit(X)
@@ -587,7 +581,7 @@ def test_every_layout(layout, read_only, gaps):
     view = LAYOUTS[layout](X)
     if read_only and layout != "list":
         view.flags.writeable = False
-    bn = BatchNorm1dTransformer(batch_size=50).fit(X)
+    bn = BatchNorm(batch_size=50).fit(X)
     assert_same_state(clone(bn).fit(view), bn)
     expected = bn.transform(X)
     assert_allclose(bn.transform(view), expected, rtol=1e-15)
@@ -598,8 +592,8 @@ def test_memory_mapped(tmp_path):
     X = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
-    bn = BatchNorm1dTransformer().fit(mapped)
-    assert_array_equal(bn.running_var_, BatchNorm1dTransformer().fit(X).running_var_)
+    bn = BatchNorm().fit(mapped)
+    assert_array_equal(bn.running_var_, BatchNorm().fit(X).running_var_)
     out = bn.transform(mapped, copy=False)
     assert type(out) is np.ndarray
     assert_array_equal(mapped, X)
@@ -616,8 +610,8 @@ def test_nullable_pandas_columns(dtype):
     frame.iloc[2, 0] = pd.NA
     plain = np.array(values)
     plain[2, 0] = np.nan
-    bn = BatchNorm1dTransformer().set_output(transform="pandas").fit(frame)
-    assert_same_state(bn, BatchNorm1dTransformer().fit(plain))
+    bn = BatchNorm().set_output(transform="pandas").fit(frame)
+    assert_same_state(bn, BatchNorm().fit(plain))
     out = bn.transform(frame)
     assert np.isnan(out.loc[2, "a"])
     assert list(out.columns) == ["a", "b"]
@@ -626,14 +620,12 @@ def test_nullable_pandas_columns(dtype):
 def test_polars_nulls_are_missing_values():
     frame = pl.DataFrame({"a": [1.0, None, 3.0], "b": [4.0, 5.0, 9.0]})
     plain = np.array([[1.0, 4.0], [np.nan, 5.0], [3.0, 9.0]])
-    bn = BatchNorm1dTransformer().fit(frame)
-    assert_same_state(bn, BatchNorm1dTransformer().fit(plain))
+    bn = BatchNorm().fit(frame)
+    assert_same_state(bn, BatchNorm().fit(plain))
     # Of these NumPy makes an array of objects.
     frame = pl.DataFrame({"a": [True, None, False], "b": [4, 5, 9]})
     plain[2, 0] = 0.0
-    assert_same_state(
-        BatchNorm1dTransformer().fit(frame), BatchNorm1dTransformer().fit(plain)
-    )
+    assert_same_state(BatchNorm().fit(frame), BatchNorm().fit(plain))
 
 
 @pytest.mark.parametrize(
@@ -644,7 +636,7 @@ def test_polars_nulls_are_missing_values():
     ],
 )
 def test_none_and_unusual_numbers(data, plain):
-    bn, expected = BatchNorm1dTransformer().fit(data), BatchNorm1dTransformer()
+    bn, expected = BatchNorm().fit(data), BatchNorm()
     plain = np.array(plain, float)
     assert_same_state(bn, expected.fit(plain))
     assert_array_equal(bn.transform(data), expected.transform(plain))
@@ -653,7 +645,7 @@ def test_none_and_unusual_numbers(data, plain):
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_a_sparse_long_double_beyond_float64():
     X = sparse.csr_array(np.full((3, 2), 2 * np.longdouble(np.finfo(float).max)))
-    bn = BatchNorm1dTransformer(with_mean=False).fit(np.eye(2))
+    bn = BatchNorm(with_mean=False).fit(np.eye(2))
     for method in (bn.fit, bn.partial_fit, bn.transform):
         with pytest.raises(ValueError, match="infinity"):
             method(X)
@@ -662,14 +654,14 @@ def test_a_sparse_long_double_beyond_float64():
 def test_object_arrays_with_numbers_are_converted():
     X = np.array([[1, 2.5], [3, None], [True, 4]], dtype=object)
     X[1, 1] = np.nan
-    bn, plain = BatchNorm1dTransformer().fit(X), X.astype(float)
-    assert_same_state(bn, BatchNorm1dTransformer().fit(plain))
+    bn, plain = BatchNorm().fit(X), X.astype(float)
+    assert_same_state(bn, BatchNorm().fit(plain))
     assert_array_equal(bn.transform(X), bn.transform(plain))
 
 
 def test_masked_arrays_are_an_error():
     X = np.ma.masked_greater(np.arange(12.0).reshape(6, 2), 9)
-    for bn in (BatchNorm1dTransformer(), BatchNorm1dTransformer().fit(np.eye(2))):
+    for bn in (BatchNorm(), BatchNorm().fit(np.eye(2))):
         for method in ("fit", "partial_fit"):
             with unchanged(bn), pytest.raises(ValueError, match=r"filled\(np.nan\)"):
                 getattr(bn, method)(X)
@@ -688,7 +680,7 @@ def test_the_order_of_rows_does_not_matter(seed, rule, nan):
     rng = np.random.default_rng(seed)
     batches = with_gaps(rng, (4, 30, 3), 0.1 if nan else 0.0)
     shuffled = [rng.permutation(batch) for batch in batches]
-    bn = BatchNorm1dTransformer(**rule)
+    bn = BatchNorm(**rule)
     assert_same_state(stream(bn, batches), stream(bn, shuffled))
 
 
@@ -697,7 +689,7 @@ def test_permuting_features_permutes_the_state(seed, rule):
     rng = np.random.default_rng(seed)
     batches = with_gaps(rng, (4, 30, 5), 0.1)
     order = rng.permutation(5)
-    bn = BatchNorm1dTransformer(**rule)
+    bn = BatchNorm(**rule)
     a, b = stream(bn, batches), stream(bn, batches[:, :, order])
     assert_allclose(a.running_mean_[order], b.running_mean_, rtol=1e-13)
     assert_allclose(a.running_var_[order], b.running_var_, rtol=1e-12)
@@ -710,7 +702,7 @@ def test_permuting_features_permutes_the_state(seed, rule):
 def test_scaling_by_a_power_of_two_is_exact(seed, rule, power):
     rule = rule | {"bias_correction": True}  # the start does not scale
     batches = np.random.default_rng(seed).normal(3.0, 2.0, (4, 30, 2))
-    bn = BatchNorm1dTransformer(eps=0, **rule)
+    bn = BatchNorm(eps=0, **rule)
     a, b = stream(bn, batches), stream(bn, np.ldexp(batches, power))
     assert_array_equal(np.ldexp(a.running_mean_, power), b.running_mean_)
     assert_array_equal(np.ldexp(a.running_var_, 2 * power), b.running_var_)
@@ -723,7 +715,7 @@ def test_scaling_by_a_power_of_two_is_exact(seed, rule, power):
 def test_shifting_moves_the_mean_and_nothing_else(seed, rule, shift):
     rule = rule | {"bias_correction": True}
     batches = np.random.default_rng(seed).normal(3.0, 2.0, (4, 30, 2))
-    bn = BatchNorm1dTransformer(**rule)
+    bn = BatchNorm(**rule)
     a, b = stream(bn, batches), stream(bn, batches + shift)
     # The shifted rows are rounded to doubles of their size, and so is the mean.
     assert_allclose(a.running_mean_ + shift, b.running_mean_, rtol=1e-14, atol=1e-9)
@@ -754,7 +746,7 @@ def test_sparse_is_limited_and_filled_as_dense(format, container, seed, wide, dt
     """Duplicates too, whose sum is limited, not they."""
     rng = np.random.default_rng(seed)
     n_features = 40 if wide else 4
-    bn = BatchNorm1dTransformer(with_mean=False, bias=False, **BOUNDS)
+    bn = BatchNorm(with_mean=False, bias=False, **BOUNDS)
     bn.weight_init = rng.normal(size=n_features)
     bn.fit(rng.normal(1.0, 3.0, (30, n_features)))
     for n_rows in (1, 30):  # of one row, fewer values are stored than features
@@ -774,9 +766,7 @@ def test_sparse_is_limited_and_filled_as_dense(format, container, seed, wide, dt
         for part in ("data", "indices", "indptr"):
             assert_array_equal(getattr(X, part), getattr(before, part))
         if n_rows > 1:
-            own = BatchNorm1dTransformer(
-                **bn.get_params() | {"track_running_stats": False}
-            ).fit(X)
+            own = BatchNorm(**bn.get_params() | {"track_running_stats": False}).fit(X)
             got = own.transform(X).toarray()
             assert_allclose(got, own.transform(dense), rtol=1e-5, atol=1e-5)
 
@@ -784,7 +774,7 @@ def test_sparse_is_limited_and_filled_as_dense(format, container, seed, wide, dt
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_sparse_is_limited_in_place(dtype):
     dense = np.array([[0.0, 9.0, np.nan], [-9.0, 0.0, 0.1]], dtype=dtype)
-    bn = BatchNorm1dTransformer(with_mean=False, **BOUNDS)
+    bn = BatchNorm(with_mean=False, **BOUNDS)
     bn.fit(np.random.default_rng(0).normal(5.0, 1.0, (30, 3)))
     X = sparse.csr_array(dense)
     out = bn.transform(X, copy=False)
@@ -797,7 +787,7 @@ def test_sparse_is_limited_in_place(dtype):
     assert out.toarray()[0, 0] == 0.8
     assert_array_equal(doubled.data, 6.0)
     small = duplicates([100, 100], np.int8)  # whose sum would wrap around
-    narrow = BatchNorm1dTransformer(with_mean=False, clip=1e3).fit([[0.0], [9.0]])
+    narrow = BatchNorm(with_mean=False, clip=1e3).fit([[0.0], [9.0]])
     expected = narrow.transform([[200.0], [1.0], [2.0]])
     assert_allclose(narrow.transform(small).toarray(), expected, rtol=1e-15)
     bad = sparse.csr_array(np.array([[np.inf, 1.0, 0.0]]))
@@ -825,7 +815,7 @@ FRAMES = {
 def test_frames_are_limited_and_filled_as_arrays(frame, with_mean, track):
     X = with_gaps(np.random.default_rng(0), (50, 3))
     X[:2] = [[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]
-    bn = BatchNorm1dTransformer(
+    bn = BatchNorm(
         with_mean=with_mean, track_running_stats=track, weight_init=2.0, **BOUNDS
     )
     expected = bn.fit_transform(X)
@@ -846,7 +836,7 @@ def test_frames_are_limited_and_filled_as_arrays(frame, with_mean, track):
 def test_large_arrays_are_limited_and_filled(order, n_jobs, dtype):
     rng = np.random.default_rng(0)
     X = np.asarray(with_gaps(rng, (60_000, 20), 0.01), dtype=dtype, order=order)
-    bn = BatchNorm1dTransformer(n_jobs=n_jobs, bias_init=1.0, **BOUNDS).fit(X[:1000])
+    bn = BatchNorm(n_jobs=n_jobs, bias_init=1.0, **BOUNDS).fit(X[:1000])
     expected = np.concatenate([bn.transform(rows) for rows in np.split(X, 300)])
     assert_array_equal(bn.transform(X), expected)
     assert_array_equal(bn.transform(X, copy=False), expected)

@@ -27,7 +27,7 @@ from sklearn.linear_model import SGDClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sk_batchnorm import BatchNorm1dTransformer
+from sk_batchnorm import BatchNorm1dTransformer as BatchNorm
 from sk_batchnorm.pipeline import make_streaming_pipeline
 
 DATA = Path(__file__).parent / "data"
@@ -110,7 +110,7 @@ def assert_read_only(bn):
 
 
 def test_another_process_reads_the_same_to_the_bit(tmp_path):
-    class Doubled(BatchNorm1dTransformer):  # which that process does not have
+    class Doubled(BatchNorm):  # which that process does not have
         def transform(self, X, copy=None):
             return 2 * super().transform(X, copy)
 
@@ -183,7 +183,7 @@ def test_out_of_band_buffers():
 
 def test_skops_has_to_trust_a_streaming_pipeline(tmp_path):
     skops = pytest.importorskip("skops.io")
-    pipe = make_streaming_pipeline(BatchNorm1dTransformer(), SGDClassifier())
+    pipe = make_streaming_pipeline(BatchNorm(), SGDClassifier())
     data = skops.dumps(pipe.fit(X, np.arange(8) % 2))
     types = skops.get_untrusted_types(data=data)
     assert types == [OURS, "sk_batchnorm.pipeline.StreamingPipeline"]
@@ -199,7 +199,7 @@ def saved_with(library, path, changes):
     bn = cases()["default"]
     state = {k: v for k, v in (bn.__getstate__() | changes).items() if v is not ...}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BatchNorm1dTransformer, "__getstate__", lambda self: state)
+        patch.setattr(BatchNorm, "__getstate__", lambda self: state)
         save(library, bn, path)
 
 
@@ -233,7 +233,7 @@ def test_what_a_state_dict_may_not_hold_no_file_may(library, tmp_path):
     for key, bad in BAD_STATES:
         value = np.array(bad) if isinstance(bad, list) else bad
         with pytest.raises(ValueError, match=key) as expected:
-            BatchNorm1dTransformer(3).load_state_dict(good | {key: value})
+            BatchNorm(3).load_state_dict(good | {key: value})
         if key in ("weight", "bias"):
             changes = {f"{key}_": value}
         else:
@@ -245,7 +245,7 @@ def test_what_a_state_dict_may_not_hold_no_file_may(library, tmp_path):
             with pytest.raises(ValueError, match=key) as refused:
                 load(library, tmp_path / "file")
             with pytest.raises(ValueError, match=key):
-                BatchNorm1dTransformer(3).load_state_dict(good | {key: value})
+                BatchNorm(3).load_state_dict(good | {key: value})
         assert str(refused.value) == str(expected.value)
 
 
@@ -300,7 +300,7 @@ def learned_from_tensors():
     if os.environ.get("SCIPY_ARRAY_API") != "1":
         pytest.skip("needs SCIPY_ARRAY_API=1")
     with sklearn.config_context(array_api_dispatch=True):
-        bn = BatchNorm1dTransformer(weight_init=torch.tensor([1.0, 2.0, 3.0]))
+        bn = BatchNorm(weight_init=torch.tensor([1.0, 2.0, 3.0]))
         bn.fit(torch.tensor(X)).partial_fit(torch.tensor(X))
     bn.forward(X)
     bn.backward(X)  # gradients, too
@@ -353,7 +353,7 @@ def test_a_file_that_names_what_is_not_there(place):
     bn = learned_from_tensors()
     state = bn.__getstate__()
     assert state["_template"] == ("torch", "cpu")
-    loaded = BatchNorm1dTransformer()
+    loaded = BatchNorm()
     loaded.__setstate__(state | {"_template": place})
     assert "antigravity" not in sys.modules
     assert type(loaded.running_mean_) is type(loaded.weight_) is np.ndarray
@@ -372,7 +372,7 @@ def test_a_copy_goes_its_own_way(copied):
 
 @pytest.mark.parametrize("method", ["partial_fit", "fit", "reset_running_stats"])
 def test_learning_keeps_what_a_subclass_does_not_save(method):
-    class WithLock(BatchNorm1dTransformer):
+    class WithLock(BatchNorm):
         def __getstate__(self):
             return {k: v for k, v in super().__getstate__().items() if k != "lock"}
 
@@ -411,7 +411,7 @@ def test_loading_is_one_assignment():
     "changes", [{"momentum": 2}, {"momentum": [0.1]}, {"variance": "none"}]
 )
 def test_what_was_learned_outlives_a_bad_parameter(bias_correction, changes):
-    bn = BatchNorm1dTransformer(bias_correction=bias_correction)
+    bn = BatchNorm(bias_correction=bias_correction)
     bn.partial_fit(X).partial_fit(X)
     before = bn.state_dict()
     bn.set_params(**changes)
@@ -471,7 +471,7 @@ def test_golden_pickles(version, case, protocol):
     output = bn.transform(rows, copy=True)
     assert isinstance(output, pd.DataFrame) == (case == "set_output")
     # The bits are those of the state, as this machine and this version make them.
-    again = BatchNorm1dTransformer(
+    again = BatchNorm(
         num_features=3,
         **{name: value for name, value in parameters.items() if name != "num_features"},
     ).load_state_dict(state)
@@ -489,13 +489,13 @@ def test_there_is_a_golden_file():
 
 
 def test_a_file_of_a_version_without_clip():
-    bn = BatchNorm1dTransformer().fit(np.eye(3))
+    bn = BatchNorm().fit(np.eye(3))
     state = bn.__getstate__()
     del state["clip"], state["handle_missing"]
-    old = BatchNorm1dTransformer.__new__(BatchNorm1dTransformer)
+    old = BatchNorm.__new__(BatchNorm)
     old.__setstate__(state)
     assert old.get_params() == bn.get_params()
     assert repr(old) == repr(bn)
     assert_array_equal(old.transform(np.eye(3)), bn.transform(np.eye(3)))
     assert old.set_params(clip=0.1).transform(np.eye(3)).max() == 0.1
-    assert bn.clip is BatchNorm1dTransformer.clip is None
+    assert bn.clip is BatchNorm.clip is None

@@ -137,11 +137,7 @@ def test_a_small_momentum_after_a_large_one(in_mid_stream):
     assert bn.running_mean_[0] == pytest.approx(exact, rel=1e-12, abs=0)
 
 
-@given(
-    past=st.lists(rules, max_size=12),
-    bias_correction=st.booleans(),
-    seed=seeds,
-)
+@given(past=st.lists(rules, max_size=12), bias_correction=st.booleans(), seed=seeds)
 def test_a_cumulative_step_takes_one_over_all(past, bias_correction, seed):
     """All mini-batches since the reset count, by whatever rule they were learned."""
     bn = BatchNorm1dTransformer().partial_fit(np.eye(2)).reset_running_stats()
@@ -162,11 +158,7 @@ def test_a_cumulative_step_takes_one_over_all(past, bias_correction, seed):
     assert_allclose(bn.running_mean_, expected, rtol=0, atol=5e-14)
 
 
-@given(
-    past=st.lists(rules, max_size=12),
-    momentum=changing_momenta,
-    seed=seeds,
-)
+@given(past=st.lists(rules, max_size=12), momentum=changing_momenta, seed=seeds)
 @example([Rule(0.5, bias_correction=True)], 0.061, 0)  # as above
 def test_an_uncorrected_step_takes_the_momentum(past, momentum, seed):
     batches = np.random.default_rng(seed).normal(0, 10, (len(past) + 1, 2, 2))

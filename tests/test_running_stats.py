@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-from sk_batchnorm import BatchNorm1dTransformer
+from sk_batchnorm import BatchNorm1dTransformer as BatchNorm
 from sk_batchnorm._rule import WEIGHT_ROUNDING, Rule
 from sk_batchnorm._running_stats import RunningStats
 
@@ -91,11 +91,7 @@ def test_step_is_the_formula_of_the_docs(seed, n_batches, rule):
     assert stats.num_batches == n_batches
 
 
-@given(
-    seed=seeds,
-    n_rows=st.integers(1, 60),
-    momentum=st.floats(1e-3, 1),
-)
+@given(seed=seeds, n_rows=st.integers(1, 60), momentum=st.floats(1e-3, 1))
 def test_total_row_by_row_is_pandas_ewm(seed, n_rows, momentum):
     rows = np.random.default_rng(seed).normal(3.0, 2.0, n_rows)
     ewm = pd.Series(rows).ewm(alpha=momentum, adjust=True)
@@ -195,7 +191,7 @@ def test_means_too_far_apart_are_an_error(variance, momentum):
     with pytest.raises(ValueError, match="overflows float64"):
         step(low, moments(X), rule)
     # Nor does a careful user's NumPy raise something else.
-    bn = BatchNorm1dTransformer(momentum=momentum, variance=variance, affine=False)
+    bn = BatchNorm(momentum=momentum, variance=variance, affine=False)
     bn.load_state_dict({"running_mean": [-1.7e308], "running_var": [1.0]})
     with np.errstate(all="raise"), pytest.raises(ValueError, match="x0 overflows"):
         bn.partial_fit(X)
@@ -516,7 +512,7 @@ def test_extreme_values_make_numbers_or_an_error(X, weight, rule):
     """A mean that overflows is an error; so is a mini-batch of too little weight."""
     if weight is not None:
         weight = weight + np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
-    bn = BatchNorm1dTransformer(**params_of(rule), batch_size=3)
+    bn = BatchNorm(**params_of(rule), batch_size=3)
 
     def stretches(bounds):
         batches = batch_moments(X, np.array(bounds), weight)
@@ -566,7 +562,7 @@ def test_one_mini_batch_is_a_stretch_to_the_bit(seed, gaps, weighted, n_before, 
     if gaps:
         batches[rng.random(batches.shape) < 0.5] = np.nan
     weight = rng.choice([0.5, 1.0, 2.0], 4) if weighted else None
-    bn = BatchNorm1dTransformer(**params_of(rule))
+    bn = BatchNorm(**params_of(rule))
     stats = RunningStats.start(3)
     for batch in batches:
         one = moments(batch, weight)

@@ -25,7 +25,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import sk_batchnorm
-from sk_batchnorm import BatchNorm1dTransformer, _transformer
+from sk_batchnorm import BatchNorm1dTransformer as BatchNorm
+from sk_batchnorm import _transformer
 from sk_batchnorm._compat import InvalidParameterError
 from sk_batchnorm._kernels import dispatch
 from sk_batchnorm._validation import state_of
@@ -53,7 +54,7 @@ def pickle_and_load(bn):
 
 
 def test_the_readme_formula():
-    bn = BatchNorm1dTransformer(weight_init=[2.0, 3.0, 4.0], bias_init=0.5).fit(X)
+    bn = BatchNorm(weight_init=[2.0, 3.0, 4.0], bias_init=0.5).fit(X)
     expected = (X - bn.running_mean_) / np.sqrt(bn.running_var_ + 1e-5)
     # Where the bias cancels most of an output, its rounding is what is left.
     expected = expected * [2.0, 3.0, 4.0] + 0.5
@@ -61,16 +62,16 @@ def test_the_readme_formula():
 
 
 def test_fit_on_one_mini_batch():
-    bn = BatchNorm1dTransformer(batch_size=None).fit(X)
+    bn = BatchNorm(batch_size=None).fit(X)
     assert_allclose(bn.running_mean_, X.mean(axis=0), rtol=1e-14)
     assert_allclose(bn.running_var_, X.var(axis=0, ddof=1), rtol=1e-13)
 
 
 def test_fit_forgets_everything():
-    bn = BatchNorm1dTransformer().fit(FRAME).partial_fit(FRAME)
+    bn = BatchNorm().fit(FRAME).partial_fit(FRAME)
     bn.weight_ *= 3
     again = bn.fit(X[:, :2])
-    fresh = BatchNorm1dTransformer().fit(X[:, :2])
+    fresh = BatchNorm().fit(X[:, :2])
     assert bits(again) == bits(fresh)
     assert not hasattr(bn, "feature_names_in_")
 
@@ -91,17 +92,17 @@ def test_fit_is_corrected_steps_over_array_split(
     if weighted:
         weight = np.random.default_rng(n_rows).integers(0, 2, n_rows) * 1.0
         weight[:2] = 1.0
-    fitted = BatchNorm1dTransformer(batch_size=batch_size, **rule)
+    fitted = BatchNorm(batch_size=batch_size, **rule)
     fitted.fit(rows, sample_weight=weight)
     rows = rows if weight is None else rows[weight > 0]
-    streamed = BatchNorm1dTransformer(bias_correction=True, **rule)
+    streamed = BatchNorm(bias_correction=True, **rule)
     for batch in np.array_split(rows, max(1, len(rows) // batch_size)):
         streamed.partial_fit(batch)
     assert_same_state(fitted, streamed, size=300)
 
 
 def test_fit_transform_is_fit_then_transform():
-    bn = BatchNorm1dTransformer(batch_size=7)
+    bn = BatchNorm(batch_size=7)
     assert_array_equal(bn.fit_transform(X), clone(bn).fit(X).transform(X))
 
 
@@ -114,21 +115,21 @@ def test_fit_transform_is_fit_then_transform():
 def test_integer_sample_weight_is_repeated_rows(seed, variance, momentum, method):
     weight = np.random.default_rng(seed).integers(0, 4, len(X))
     rule = {"variance": variance, "momentum": momentum, "batch_size": None}
-    a, b = BatchNorm1dTransformer(**rule), BatchNorm1dTransformer(**rule)
+    a, b = BatchNorm(**rule), BatchNorm(**rule)
     getattr(a, method)(X, sample_weight=weight)
     getattr(b, method)(np.repeat(X, weight, axis=0))
     assert_same_state(a, b, size=300)
 
 
 def test_sample_weight_may_be_one_number():
-    b = BatchNorm1dTransformer().partial_fit(np.repeat(X, 2, axis=0))
+    b = BatchNorm().partial_fit(np.repeat(X, 2, axis=0))
     for weight in (2, np.float32(2), np.array(2.0)):
-        a = BatchNorm1dTransformer().partial_fit(X, sample_weight=weight)
+        a = BatchNorm().partial_fit(X, sample_weight=weight)
         assert_allclose(a.running_var_, b.running_var_, rtol=1e-13)
 
 
 def test_partial_fit_after_fit_goes_on():
-    bn = BatchNorm1dTransformer(momentum=0.5, batch_size=None).fit(X[:50])
+    bn = BatchNorm(momentum=0.5, batch_size=None).fit(X[:50])
     bn.partial_fit(X[50:])
     mean = 0.5 * X[:50].mean(axis=0) + 0.5 * X[50:].mean(axis=0)
     assert_allclose(bn.running_mean_, mean, rtol=1e-13)
@@ -139,7 +140,7 @@ def test_partial_fit_after_fit_goes_on():
 
 
 def test_signature_is_the_contract():
-    assert BatchNorm1dTransformer().get_params() == {
+    assert BatchNorm().get_params() == {
         "num_features": None,
         "eps": 1e-5,
         "momentum": 0.1,
@@ -158,9 +159,9 @@ def test_signature_is_the_contract():
         "n_jobs": None,
         "copy": True,
     }
-    assert BatchNorm1dTransformer(3).num_features == 3
+    assert BatchNorm(3).num_features == 3
     with pytest.raises(TypeError):
-        BatchNorm1dTransformer(3, 1e-5)
+        BatchNorm(3, 1e-5)
 
 
 BAD_PARAMETERS = [
@@ -179,14 +180,14 @@ BAD_PARAMETERS = [
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_parameters_out_of_range(method):
     for bad in BAD_PARAMETERS:
-        for bn in (BatchNorm1dTransformer(), BatchNorm1dTransformer().partial_fit(X)):
+        for bn in (BatchNorm(), BatchNorm().partial_fit(X)):
             error = pytest.raises(InvalidParameterError, match=next(iter(bad)))
             with unchanged(bn.set_params(**bad)), error:
                 getattr(bn, method)(X)
 
 
 def test_parameters_out_of_range_in_transform():
-    bn = BatchNorm1dTransformer().fit(X)
+    bn = BatchNorm().fit(X)
     for bad in (
         {"eps": -1.0},
         {"eps": np.inf},
@@ -212,23 +213,23 @@ def test_parameters_out_of_range_in_transform():
 
 
 def test_num_features_is_checked_against_the_data():
-    assert BatchNorm1dTransformer(3).fit(X).n_features_in_ == 3
+    assert BatchNorm(3).fit(X).n_features_in_ == 3
     with pytest.raises(ValueError, match="X has 3 features.*num_features=4"):
-        BatchNorm1dTransformer(4).fit(X)
-    bn = BatchNorm1dTransformer().fit(X).set_params(num_features=4)
+        BatchNorm(4).fit(X)
+    bn = BatchNorm().fit(X).set_params(num_features=4)
     with pytest.raises(ValueError, match="num_features=4"):
         bn.partial_fit(X)
 
 
 def test_weight_and_bias_start_where_they_are_told():
-    bn = BatchNorm1dTransformer(weight_init=2.0, bias_init=[1, 2, 3]).fit(X)
+    bn = BatchNorm(weight_init=2.0, bias_init=[1, 2, 3]).fit(X)
     assert_array_equal(bn.weight_, [2.0, 2.0, 2.0])
     assert_array_equal(bn.bias_, [1.0, 2.0, 3.0])
     assert bn.weight_.dtype == bn.bias_.dtype == np.float64
-    plain = BatchNorm1dTransformer(affine=False).fit(X)
+    plain = BatchNorm(affine=False).fit(X)
     assert plain.weight_ is plain.bias_ is None
     given = np.ones(3)
-    bn = BatchNorm1dTransformer(weight_init=given).fit(X)
+    bn = BatchNorm(weight_init=given).fit(X)
     bn.weight_ *= 5
     assert_array_equal(given, 1.0)
 
@@ -236,8 +237,8 @@ def test_weight_and_bias_start_where_they_are_told():
 @pytest.mark.parametrize("kind", [list, tuple, pd.Series])
 def test_weight_and_bias_may_be_any_array_like(kind):
     data = np.tile(X, (100, 1))  # larger than what is looked at closely
-    expected = BatchNorm1dTransformer().fit(data)
-    bn = BatchNorm1dTransformer().fit(data)
+    expected = BatchNorm().fit(data)
+    bn = BatchNorm().fit(data)
     expected.weight_ = expected.bias_ = np.array([2.0, 3.0, 4.0])
     bn.weight_ = bn.bias_ = kind([2, 3, 4])
     for method in ("transform", "inverse_transform", "forward"):
@@ -248,30 +249,30 @@ def test_weight_and_bias_may_be_any_array_like(kind):
 
 def test_affine_false_is_weight_one_and_bias_zero():
     assert_array_equal(
-        BatchNorm1dTransformer(affine=False).fit_transform(X),
-        BatchNorm1dTransformer(affine=True).fit_transform(X),
+        BatchNorm(affine=False).fit_transform(X),
+        BatchNorm(affine=True).fit_transform(X),
     )
 
 
 def test_eps_zero_divides_a_constant_feature_by_one():
     constant = np.column_stack([X[:, 0], np.full(100, 7.0)])
     for track in (True, False):
-        bn = BatchNorm1dTransformer(eps=0, batch_size=None, track_running_stats=track)
+        bn = BatchNorm(eps=0, batch_size=None, track_running_stats=track)
         assert_array_equal(bn.fit_transform(constant)[:, 1], 0.0)
         assert_array_equal(bn.transform(constant + 2)[:, 1], 2.0 if track else 0.0)
 
 
 def test_with_mean_false_scales_only():
-    bn = BatchNorm1dTransformer(with_mean=False, bias_init=1.0).fit(X)
+    bn = BatchNorm(with_mean=False, bias_init=1.0).fit(X)
     assert_allclose(
         bn.transform(X), X / np.sqrt(bn.running_var_ + 1e-5) + 1.0, rtol=1e-13
     )
-    assert_array_equal(bn.running_mean_, BatchNorm1dTransformer().fit(X).running_mean_)
+    assert_array_equal(bn.running_mean_, BatchNorm().fit(X).running_mean_)
     assert_allclose(bn.inverse_transform(bn.transform(X)), X, rtol=1e-12)
 
 
 def test_without_running_statistics_by_those_of_x():
-    bn = BatchNorm1dTransformer(track_running_stats=False).fit(X).partial_fit(X)
+    bn = BatchNorm(track_running_stats=False).fit(X).partial_fit(X)
     assert bn.running_mean_ is bn.running_var_ is bn.num_batches_tracked_ is None
     new = X[:30] * 5 + 3
     expected = (new - new.mean(axis=0)) / np.sqrt(new.var(axis=0) + 1e-5)
@@ -299,7 +300,7 @@ def limits(draw):
     }
     weight, bias = rng.normal(size=(2, 3))
     weight[draw(st.integers(0, 2))] = 0.0
-    bn = BatchNorm1dTransformer(weight_init=weight, bias_init=bias, **settings)
+    bn = BatchNorm(weight_init=weight, bias_init=bias, **settings)
     shape = (draw(st.integers(3, 60)), 3, *trailing)
     data = rng.normal(2.0, 3.0, (2, *shape))
     data[0, :, 1] = 5.0  # of which the variance is 0
@@ -388,7 +389,7 @@ def test_a_missing_value_is_what_the_running_mean_is(case, clipped):
 @pytest.mark.parametrize("track", [True, False])
 def test_a_feature_never_observed_is_the_bias(with_mean, track):
     gaps = np.column_stack([X[:, 0], np.full(100, np.nan)])
-    bn = BatchNorm1dTransformer(
+    bn = BatchNorm(
         with_mean=with_mean,
         track_running_stats=track,
         bias_init=[1.0, 2.0],
@@ -412,7 +413,7 @@ def test_a_feature_never_observed_is_the_bias(with_mean, track):
 
 
 def test_inverse_of_a_clipped_value_is_the_limit():
-    bn = BatchNorm1dTransformer(
+    bn = BatchNorm(
         clip=2.0, handle_missing="mean", weight_init=[2.0, -3.0, 1.0], bias_init=0.5
     ).fit(X)
     mean, std = bn.running_mean_, np.sqrt(bn.running_var_ + 1e-5)
@@ -427,8 +428,8 @@ def test_inverse_of_a_clipped_value_is_the_limit():
 
 def test_forward_and_what_is_learned_do_not_clip():
     settings = {"weight_init": 2.0, "momentum": 0.5}
-    plain = BatchNorm1dTransformer(**settings)
-    limited = BatchNorm1dTransformer(clip=0.1, handle_missing="mean", **settings)
+    plain = BatchNorm(**settings)
+    limited = BatchNorm(clip=0.1, handle_missing="mean", **settings)
     assert_array_equal(limited.forward(X), plain.forward(X))
     assert_array_equal(limited.backward(X), plain.backward(X))
     with pytest.raises(ValueError, match="contains NaN"):
@@ -441,7 +442,7 @@ def test_forward_and_what_is_learned_do_not_clip():
 
 
 def test_what_overflows_is_clipped():
-    bn = BatchNorm1dTransformer(clip=10.0, weight_init=[2.0, 0.0, 1.0]).fit(X)
+    bn = BatchNorm(clip=10.0, weight_init=[2.0, 0.0, 1.0]).fit(X)
     data = np.array([[1.7e308, 1.0, -1.7e308]])
     for weight in ([2.0, 0.0, 1.0], [1e200, 0.0, 1.0]):
         bn.weight_ = weight
@@ -451,7 +452,7 @@ def test_what_overflows_is_clipped():
 
 def test_clip_is_any_real_number():
     for clip in (2, np.float32(2), np.int64(2)):
-        bn = BatchNorm1dTransformer(clip=clip).fit(X)
+        bn = BatchNorm(clip=clip).fit(X)
         assert bn.transform([[1e9, 0.0, 0.0]])[0, 0] == 2.0
 
 
@@ -460,7 +461,7 @@ def test_infinity_but_in_rows_of_weight_zero():
     bad[3, 1] = np.inf
     weight = np.ones(100)
     for track in (True, False):
-        bn = BatchNorm1dTransformer(track_running_stats=track)
+        bn = BatchNorm(track_running_stats=track)
         for method in ("fit", "partial_fit"):
             with pytest.raises(ValueError, match="infinity"):
                 getattr(bn, method)(bad)
@@ -484,7 +485,7 @@ def test_infinity_but_in_rows_of_weight_zero():
 def test_inverse_transform_undoes_transform(seed, eps, affine, with_mean):
     rng = np.random.default_rng(seed)
     weight = rng.uniform(0.1, 5, 3) * rng.choice([-1, 1], 3)
-    bn = BatchNorm1dTransformer(
+    bn = BatchNorm(
         eps=eps,
         affine=affine,
         with_mean=with_mean,
@@ -498,7 +499,7 @@ def test_inverse_transform_undoes_transform(seed, eps, affine, with_mean):
 
 @pytest.mark.parametrize("method", ["transform", "inverse_transform"])
 def test_copy_false_writes_into_x(method):
-    bn = BatchNorm1dTransformer().fit(X)
+    bn = BatchNorm().fit(X)
     expected = getattr(bn, method)(X)
     for by_parameter in (True, False):
         data = X.copy()
@@ -517,7 +518,7 @@ def test_copy_false_writes_into_x(method):
 
 @pytest.mark.parametrize("method", ["transform", "inverse_transform"])
 def test_what_raises_leaves_x_as_it_was(method):
-    bn = BatchNorm1dTransformer().fit(X)
+    bn = BatchNorm().fit(X)
     for bad in (np.ones(2), np.ones((3, 1)), 1.0):
         for name in ("weight_", "bias_"):
             broken, data = copy.deepcopy(bn), X.copy()
@@ -535,7 +536,7 @@ def test_what_raises_leaves_x_as_it_was(method):
 
 
 def test_what_overflows_does_not_stop_half_way():
-    bn = BatchNorm1dTransformer(weight_init=1e200).fit(X)
+    bn = BatchNorm(weight_init=1e200).fit(X)
     data = X.copy()
     data[1] = 1e300
     with np.errstate(all="raise"):
@@ -546,13 +547,13 @@ def test_what_overflows_does_not_stop_half_way():
 
 
 def test_inverse_transform_names_features_of_weight_0():
-    bn = BatchNorm1dTransformer(weight_init=[1.0, 0.0, 0.0]).fit(FRAME)
+    bn = BatchNorm(weight_init=[1.0, 0.0, 0.0]).fit(FRAME)
     with pytest.raises(ValueError, match="weight_ of 0, which feature b, c has"):
         bn.inverse_transform(X)
 
 
 def test_transform_leaves_the_transformer_alone():
-    bn = BatchNorm1dTransformer().fit(X)
+    bn = BatchNorm().fit(X)
     with unchanged(bn):
         bn.transform(X)
         bn.inverse_transform(X)
@@ -560,7 +561,7 @@ def test_transform_leaves_the_transformer_alone():
 
 
 def test_running_statistics_are_read_only():
-    bn = BatchNorm1dTransformer().partial_fit(X)
+    bn = BatchNorm().partial_fit(X)
     mean = bn.running_mean_
     with pytest.raises(ValueError, match="read-only"):
         mean[0] = 1.0
@@ -573,7 +574,7 @@ def test_running_statistics_are_read_only():
 
 
 def test_reset_running_stats_and_parameters():
-    bn = BatchNorm1dTransformer(weight_init=2.0).fit(X)
+    bn = BatchNorm(weight_init=2.0).fit(X)
     bn.weight_ += 1
     bn.reset_running_stats()
     assert_array_equal(bn.running_mean_, 0.0)
@@ -583,7 +584,7 @@ def test_reset_running_stats_and_parameters():
     bn.partial_fit(X).reset_parameters()
     assert bn.num_batches_tracked_ == 0
     assert_array_equal(bn.weight_, 2.0)
-    fresh = BatchNorm1dTransformer(weight_init=2.0).partial_fit(X)
+    fresh = BatchNorm(weight_init=2.0).partial_fit(X)
     assert bits(bn.partial_fit(X)) == bits(fresh)
 
 
@@ -591,13 +592,13 @@ def test_reset_running_stats_and_parameters():
 @pytest.mark.parametrize("track_running_stats", [True, False])
 def test_state_dict_round_trip(affine, track_running_stats):
     settings = {"affine": affine, "track_running_stats": track_running_stats}
-    bn = BatchNorm1dTransformer(weight_init=2.0, **settings).fit(X)
+    bn = BatchNorm(weight_init=2.0, **settings).fit(X)
     state = bn.state_dict()
     assert list(state) == (
         ["weight", "bias"] * affine
         + ["running_mean", "running_var", "num_batches_tracked"] * track_running_stats
     )
-    loaded = BatchNorm1dTransformer(3, **settings).load_state_dict(state)
+    loaded = BatchNorm(3, **settings).load_state_dict(state)
     assert loaded.n_features_in_ == 3
     assert_array_equal(loaded.transform(X), bn.transform(X))
 
@@ -613,7 +614,7 @@ def test_state_dict_round_trip(affine, track_running_stats):
 )
 @given(rule=rule_params, n_before=st.integers(1, 9))
 def test_a_stream_resumes_with_the_same_bits(rule, n_before, move):
-    bn = BatchNorm1dTransformer(**rule)
+    bn = BatchNorm(**rule)
     batches = np.split(X, 10)
     for batch in batches[:n_before]:
         bn.partial_fit(batch)
@@ -627,7 +628,7 @@ def test_a_stream_resumes_with_the_same_bits(rule, n_before, move):
 
 
 def good_state(**changes):
-    state = BatchNorm1dTransformer().fit(X).state_dict() | changes
+    state = BatchNorm().fit(X).state_dict() | changes
     return {key: value for key, value in state.items() if value is not None}
 
 
@@ -685,24 +686,22 @@ BAD_STATES = [
 
 def test_a_bad_state_changes_nothing():
     for state, message in BAD_STATES:
-        for bn in (BatchNorm1dTransformer(), BatchNorm1dTransformer().fit(X)):
+        for bn in (BatchNorm(), BatchNorm().fit(X)):
             with unchanged(bn), pytest.raises(ValueError, match=message):
                 bn.load_state_dict(state)
 
 
 def test_a_state_of_other_features():
-    state = BatchNorm1dTransformer().fit(X[:, :2]).state_dict()
-    for bn in (BatchNorm1dTransformer().fit(X), BatchNorm1dTransformer(3)):
+    state = BatchNorm().fit(X[:, :2]).state_dict()
+    for bn in (BatchNorm().fit(X), BatchNorm(3)):
         with pytest.raises(ValueError, match=r"shape \(2,\), expected \(3,\)"):
             bn.load_state_dict(state)
-    assert BatchNorm1dTransformer().load_state_dict(state).n_features_in_ == 2
+    assert BatchNorm().load_state_dict(state).n_features_in_ == 2
 
 
 def test_a_loaded_count_is_a_number_where_equal():
     for count in (np.full(3, 7), 7, np.array(7)):
-        bn = BatchNorm1dTransformer().load_state_dict(
-            good_state(num_batches_tracked=count)
-        )
+        bn = BatchNorm().load_state_dict(good_state(num_batches_tracked=count))
         assert bn.num_batches_tracked_ == 7
         assert isinstance(bn.num_batches_tracked_, int)
     bn.load_state_dict(good_state(num_batches_tracked=[7, 0, 7]))
@@ -712,7 +711,7 @@ def test_a_loaded_count_is_a_number_where_equal():
 def test_a_state_without_a_count_has_seen_nothing():
     """As PyTorch wrote it before 0.4.1, and loads it."""
     state = good_state(num_batches_tracked=None)
-    bn = BatchNorm1dTransformer().load_state_dict(state)
+    bn = BatchNorm().load_state_dict(state)
     assert bn.num_batches_tracked_ == 0
     assert_array_equal(bn.running_mean_, state["running_mean"])
     bn.set_params(bias_correction=True).partial_fit(X[:10])
@@ -720,9 +719,9 @@ def test_a_state_without_a_count_has_seen_nothing():
 
 
 def test_names_come_with_a_state():
-    state = BatchNorm1dTransformer().fit(FRAME).state_dict()
+    state = BatchNorm().fit(FRAME).state_dict()
     for names in (["a", "b", "c"], np.array(["a", "b", "c"]), FRAME.columns):
-        bn = BatchNorm1dTransformer().load_state_dict(state, feature_names=names)
+        bn = BatchNorm().load_state_dict(state, feature_names=names)
         assert list(bn.feature_names_in_) == list(bn.get_feature_names_out())
         assert list(bn.feature_names_in_) == ["a", "b", "c"]
         bn.transform(FRAME)  # without a warning
@@ -736,9 +735,9 @@ def test_names_come_with_a_state():
 
 
 def test_bad_names_of_a_state_change_nothing():
-    state = BatchNorm1dTransformer().fit(X).state_dict()
+    state = BatchNorm().fit(X).state_dict()
     for names in (["a", "b"], ["a", "b", "b"], ["a", "b", 3], "abc", [list("abc")], 5):
-        for bn in (BatchNorm1dTransformer(), BatchNorm1dTransformer().fit(FRAME)):
+        for bn in (BatchNorm(), BatchNorm().fit(FRAME)):
             error = pytest.raises(ValueError, match="feature_names must be 3 different")
             with unchanged(bn), error:
                 bn.load_state_dict(state, feature_names=names)
@@ -746,8 +745,8 @@ def test_bad_names_of_a_state_change_nothing():
 
 @pytest.mark.parametrize("method", ["partial_fit", "forward"])
 def test_names_come_with_the_first_dataframe(method):
-    state = BatchNorm1dTransformer().fit(FRAME).state_dict()
-    bn = BatchNorm1dTransformer().load_state_dict(state)
+    state = BatchNorm().fit(FRAME).state_dict()
+    bn = BatchNorm().load_state_dict(state)
     for frame in (FRAME, FRAME[["b", "a", "c"]], pl.DataFrame(X), X):
         bn.transform(frame)  # without a warning that it was fitted without names
         bn.inverse_transform(frame)
@@ -767,26 +766,26 @@ def test_names_come_with_the_first_dataframe(method):
         bn.transform(FRAME[["b", "a", "c"]])
     # As of any transformer that is fitted without names.
     with pytest.warns(UserWarning, match="fitted without feature names"):
-        BatchNorm1dTransformer().fit(X).transform(FRAME)
+        BatchNorm().fit(X).transform(FRAME)
 
 
 @pytest.mark.parametrize("output", ["default", "pandas", "polars"])
 def test_inverse_transform_of_a_frame(output):
-    bn = BatchNorm1dTransformer().set_output(transform=output).fit(FRAME)
+    bn = BatchNorm().set_output(transform=output).fit(FRAME)
     Y = bn.transform(FRAME)
     assert_allclose(bn.inverse_transform(Y), X, rtol=1e-12)
     assert_allclose(bn.inverse_transform(np.asarray(Y)), X, rtol=1e-12)
 
 
 def test_an_empty_state_needs_the_number_of_features():
-    bn = BatchNorm1dTransformer(affine=False, track_running_stats=False)
+    bn = BatchNorm(affine=False, track_running_stats=False)
     with pytest.raises(ValueError, match="num_features"):
         bn.load_state_dict({})
     assert bn.set_params(num_features=3).load_state_dict({}).n_features_in_ == 3
 
 
 def test_before_fitting():
-    bn = BatchNorm1dTransformer()
+    bn = BatchNorm()
     for attribute in ("running_mean_", "running_var_", "num_batches_tracked_"):
         assert not hasattr(bn, attribute)
         with pytest.raises(NotFittedError, match=f"has no {attribute} before it has"):
@@ -827,7 +826,7 @@ BAD_DATA = {
 @pytest.mark.parametrize("name", BAD_DATA)
 def test_bad_data(name, method):
     data, error, message = BAD_DATA[name]
-    fresh = BatchNorm1dTransformer()
+    fresh = BatchNorm()
     for bn in (fresh, clone(fresh).fit(X), clone(fresh).fit(FRAME)):
         if bn is fresh and "transform" in method:
             continue
@@ -850,7 +849,7 @@ BAD_OUTPUT = [
 @pytest.mark.parametrize(("params", "output", "data", "message"), BAD_OUTPUT)
 def test_what_can_not_come_out_changes_nothing(params, output, data, message):
     """Neither the transformer nor, without a copy, the data."""
-    fresh = BatchNorm1dTransformer(copy=False, **params).set_output(**output)
+    fresh = BatchNorm(copy=False, **params).set_output(**output)
     fitted = clone(fresh).set_output(**output).fit(data)
     for call in (fitted.transform, fitted.fit_transform, fresh.fit_transform):
         given = data.copy()
@@ -860,24 +859,24 @@ def test_what_can_not_come_out_changes_nothing(params, output, data, message):
 
 
 def test_a_subclass_that_wants_no_dataframes():
-    class Plain(BatchNorm1dTransformer, auto_wrap_output_keys=None):
+    class Plain(BatchNorm, auto_wrap_output_keys=None):
         pass
 
     with config_context(transform_output="pandas"):
         assert Plain().fit_transform(CUBE).shape == CUBE.shape
         with pytest.raises(ValueError, match="pandas"):
-            BatchNorm1dTransformer().fit_transform(CUBE)
+            BatchNorm().fit_transform(CUBE)
 
 
 def test_fit_transform_is_all_or_nothing():
-    bn = BatchNorm1dTransformer(track_running_stats=False)
+    bn = BatchNorm(track_running_stats=False)
     with unchanged(bn), pytest.raises(ValueError, match="more than 1 sample"):
         bn.fit_transform(X[:1], sample_weight=2)
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_one_row_under_within(method):
-    for bn in (BatchNorm1dTransformer(), BatchNorm1dTransformer().fit(X)):
+    for bn in (BatchNorm(), BatchNorm().fit(X)):
         message = "1 sample|n_samples=1"
         with unchanged(bn), pytest.raises(ValueError, match=message) as error:
             getattr(bn, method)(X[:1])
@@ -888,7 +887,7 @@ def test_one_row_under_within(method):
 @pytest.mark.parametrize("weight", [None, [1.0], [0.3]])
 @pytest.mark.parametrize("row", [X[:1], CUBE[:1, :, :1], sparse.csr_array(X[:1])])
 def test_one_row_is_enough_under_total(row, weight):
-    bn = BatchNorm1dTransformer(variance="total", with_mean=not sparse.issparse(row))
+    bn = BatchNorm(variance="total", with_mean=not sparse.issparse(row))
     for method in ("fit", "partial_fit"):
         learned = getattr(clone(bn), method)(row, sample_weight=weight)
         if method == "fit":
@@ -901,7 +900,7 @@ def test_one_row_is_enough_under_total(row, weight):
 
 @pytest.mark.parametrize("method", ["partial_fit", "transform", "inverse_transform"])
 def test_other_feature_names_or_column_order(method):
-    bn = BatchNorm1dTransformer().fit(FRAME)
+    bn = BatchNorm().fit(FRAME)
     renamed = FRAME.rename(columns={"b": "z"})
     for frame in (renamed, FRAME[["b", "a", "c"]], FRAME[["a", "c"]]):
         for data in (frame, pl.DataFrame(frame.to_dict("list"))):
@@ -912,7 +911,7 @@ def test_other_feature_names_or_column_order(method):
 
 @pytest.mark.parametrize("method", ["partial_fit", "transform", "inverse_transform"])
 def test_another_number_of_features(method):
-    bn, message = BatchNorm1dTransformer().fit(X), "X has 2 features.*expecting 3"
+    bn, message = BatchNorm().fit(X), "X has 2 features.*expecting 3"
     with unchanged(bn), pytest.raises(ValueError, match=message):
         getattr(bn, method)(X[:, :2])
 
@@ -938,13 +937,13 @@ BAD_WEIGHTS = [
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_bad_sample_weight(method):
     for weight, message in BAD_WEIGHTS:
-        for bn in (BatchNorm1dTransformer(), BatchNorm1dTransformer().fit(X)):
+        for bn in (BatchNorm(), BatchNorm().fit(X)):
             with unchanged(bn), pytest.raises(ValueError, match=message):
                 getattr(bn, method)(X, sample_weight=weight)
 
 
 def test_a_mini_batch_of_too_little_weight():
-    bn = BatchNorm1dTransformer(batch_size=10)
+    bn = BatchNorm(batch_size=10)
     light = np.r_[np.full(10, 0.01), np.full(90, 2.0)]
     for weight in (light, light[::-1]):
         with pytest.raises(ValueError, match="variance='total'"):
@@ -967,7 +966,7 @@ BAD_INITS = [
 
 @pytest.mark.parametrize("name", ["weight_init", "bias_init"])
 def test_bad_start_of_the_affine_map(name):
-    fresh, fitted = BatchNorm1dTransformer(), BatchNorm1dTransformer().fit(X)
+    fresh, fitted = BatchNorm(), BatchNorm().fit(X)
     for value, message in BAD_INITS:
         for call, *args in (
             *[(fresh.fit, X), (fresh.partial_fit, X)],
@@ -1006,12 +1005,12 @@ def test_interrupted_at_any_line(method, fitted):
     The state is that of before or after. The errors take turns: KeyboardInterrupt,
     which no ``except Exception`` stops, and MemoryError, which one would.
     """
-    start = BatchNorm1dTransformer(batch_size=40)
+    start = BatchNorm(batch_size=40)
     if fitted:
         start.fit(FRAME[["a", "b"]] if method == "fit" else FRAME)
     argument = FRAME
     if method == "load_state_dict":
-        argument = BatchNorm1dTransformer().partial_fit(X).state_dict()
+        argument = BatchNorm().partial_fit(X).state_dict()
     before = bits(start)
     after = bits(getattr(copy.deepcopy(start), method)(argument))
     for stop in range(1, 1000):
@@ -1035,7 +1034,7 @@ def test_interrupted_at_any_line(method, fitted):
 @pytest.mark.parametrize("data", [X, X.tolist()])
 def test_a_fit_during_transform(method, data, monkeypatch):
     """Transform sees the state of one moment, whichever way X takes."""
-    bn = BatchNorm1dTransformer().fit(X)
+    bn = BatchNorm().fit(X)
     expected = getattr(bn, method)(data)
     bn._running_stats._cache.clear()  # which would spare it the general way
 
@@ -1058,7 +1057,7 @@ def test_readers_see_no_mixture_of_states():
     two = np.array([[-1.0], [1.0]]) / np.sqrt(2)
     batches = [k + k * two for k in range(1, n_steps + 1)]
     probe = np.array([[1000.0], [-3.0]])
-    bn = BatchNorm1dTransformer(momentum=1.0, eps=0).partial_fit(batches[0])
+    bn = BatchNorm(momentum=1.0, eps=0).partial_fit(batches[0])
     allowed = {
         clone(bn).partial_fit(batch).transform(probe).tobytes() for batch in batches
     }
@@ -1094,7 +1093,7 @@ def test_a_later_step_touches_only_the_statistics(data):
             bn.eps = 0.5
             return np.asarray(data)
 
-    bn = BatchNorm1dTransformer().fit(data)
+    bn = BatchNorm().fit(data)
     attributes = vars(bn)
     if not isinstance(data, pd.DataFrame):
         bn.partial_fit(Setting())
@@ -1104,7 +1103,7 @@ def test_a_later_step_touches_only_the_statistics(data):
 
 
 def test_parameters_as_class_attributes():
-    class Fixed(BatchNorm1dTransformer):
+    class Fixed(BatchNorm):
         num_features = None
         eps, momentum, affine, bias = 1e-5, 0.1, True, True
 
@@ -1114,7 +1113,7 @@ def test_parameters_as_class_attributes():
         track_running_stats, bias_correction, with_mean = True, False, True
         weight_init, bias_init, batch_size, n_jobs, copy = None, None, 256, None, True
 
-    bn, plain = Fixed(), BatchNorm1dTransformer()
+    bn, plain = Fixed(), BatchNorm()
     for _ in range(2):
         assert_array_equal(
             bn.partial_fit(X).transform(X), plain.partial_fit(X).transform(X)
@@ -1156,7 +1155,7 @@ def candidates(draw):
 @given(data=candidates(), named=st.booleans())
 def test_the_short_way_is_the_long_way(named, method, data):
     def outcome(long):
-        bn = BatchNorm1dTransformer().fit(FRAME if named else X)
+        bn = BatchNorm().fit(FRAME if named else X)
         with (
             pytest.MonkeyPatch.context() as patch,
             warnings.catch_warnings(record=True, action="always") as record,
@@ -1198,7 +1197,7 @@ def calls_of_ours(method, data):
 def test_a_small_step_takes_few_calls(method, most, with_numpy):
     """Each takes as long as the arithmetic on a row."""
     most = most if dispatch.KERNELS == "compiled" else with_numpy
-    bn, rows = BatchNorm1dTransformer(), np.random.default_rng(0).normal(size=(32, 20))
+    bn, rows = BatchNorm(), np.random.default_rng(0).normal(size=(32, 20))
     for _ in range(30):
         bn.partial_fit(rows).transform(rows)
     bn.partial_fit(rows)
@@ -1216,7 +1215,7 @@ def small_units(rng, n_rows=1000):
 @pytest.mark.parametrize("variance", ["within", "total"])
 def test_a_variance_below_eps_is_named(method, variance):
     data = small_units(np.random.default_rng(0))
-    bn = BatchNorm1dTransformer(variance=variance)
+    bn = BatchNorm(variance=variance)
     with pytest.warns(UserWarning, match="feature x0, x2 is below eps=1e-05") as record:
         getattr(bn, method)(data)
     assert len(record) == 1
@@ -1227,21 +1226,21 @@ def test_a_variance_below_eps_is_named(method, variance):
         bn.partial_fit(data)
         # A constant does not vary, and eps=0 has no such feature.
         clone(bn).set_params(bias_correction=True).partial_fit(np.full((4, 2), 0.3))
-        BatchNorm1dTransformer(eps=0).fit(data)
-        BatchNorm1dTransformer().fit(X)
+        BatchNorm(eps=0).fit(data)
+        BatchNorm().fit(X)
 
 
 def test_many_features_are_counted():
     data = np.random.default_rng(0).normal(0, 1e-6, (100, 8))
     with pytest.warns(UserWarning, match="feature x0, x1, x2, x3, x4 and 3 others is"):
-        BatchNorm1dTransformer().fit(data)
+        BatchNorm().fit(data)
     with pytest.warns(UserWarning, match="feature x0, x1, x2, x3, x4 and 1 other is"):
-        BatchNorm1dTransformer().fit(data[:, :6])
+        BatchNorm().fit(data[:, :6])
 
 
 @pytest.mark.parametrize("learn", ["partial_fit", "forward"])
 def test_the_start_is_warned_of(learn):
-    bn = BatchNorm1dTransformer()
+    bn = BatchNorm()
     getattr(bn, learn)(X)
     with pytest.warns(UserWarning, match="still has 90% of the weight") as record:
         bn.transform(X)
@@ -1255,7 +1254,7 @@ def test_the_start_is_warned_of(learn):
         pickle.loads(pickle.dumps(bn)).transform(X)
         assert bits(bn) == before
     for n_steps in (21, 22):
-        bn = BatchNorm1dTransformer()
+        bn = BatchNorm()
         for _ in range(n_steps):
             getattr(bn, learn)(X)
         with warnings.catch_warnings(record=True) as record:
@@ -1265,24 +1264,24 @@ def test_the_start_is_warned_of(learn):
 
 
 def test_no_start_is_warned_of_where_there_is_none():
-    state = BatchNorm1dTransformer().partial_fit(X).state_dict()
+    state = BatchNorm().partial_fit(X).state_dict()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        BatchNorm1dTransformer().fit(X).transform(X)
-        BatchNorm1dTransformer().fit(X).partial_fit(X).transform(X)
-        BatchNorm1dTransformer(bias_correction=True).partial_fit(X).transform(X)
-        BatchNorm1dTransformer(momentum=None).partial_fit(X).transform(X)
-        BatchNorm1dTransformer(momentum=1).partial_fit(X).transform(X)
-        BatchNorm1dTransformer().load_state_dict(state).transform(X)
-        BatchNorm1dTransformer().load_state_dict(state).partial_fit(X).transform(X)
-        BatchNorm1dTransformer(track_running_stats=False).partial_fit(X).transform(X)
-        bn = BatchNorm1dTransformer().partial_fit(X)
+        BatchNorm().fit(X).transform(X)
+        BatchNorm().fit(X).partial_fit(X).transform(X)
+        BatchNorm(bias_correction=True).partial_fit(X).transform(X)
+        BatchNorm(momentum=None).partial_fit(X).transform(X)
+        BatchNorm(momentum=1).partial_fit(X).transform(X)
+        BatchNorm().load_state_dict(state).transform(X)
+        BatchNorm().load_state_dict(state).partial_fit(X).transform(X)
+        BatchNorm(track_running_stats=False).partial_fit(X).transform(X)
+        bn = BatchNorm().partial_fit(X)
         bn.fit(X).transform(X)
 
 
 def test_the_start_is_that_of_a_feature():
     """One that was observed late, among others that were observed long enough."""
-    bn = BatchNorm1dTransformer()
+    bn = BatchNorm()
     gaps = X.copy()
     gaps[:, 1] = np.nan
     with pytest.warns(UserWarning, match="Too few observed values in feature x1"):
@@ -1297,7 +1296,7 @@ def test_the_start_is_that_of_a_feature():
 
 
 def test_a_warning_as_an_error_changes_nothing():
-    bn = BatchNorm1dTransformer().partial_fit(X)
+    bn = BatchNorm().partial_fit(X)
     for _ in range(2):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -1308,7 +1307,7 @@ def test_a_warning_as_an_error_changes_nothing():
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_weights_below_one_are_warned_of(method):
     weight = np.full(100, 1.01 / 100)
-    bn = BatchNorm1dTransformer()
+    bn = BatchNorm()
     with pytest.warns(UserWarning, match=r"sums to 1.01 over 100 samples") as record:
         getattr(bn, method)(X, sample_weight=weight)
     assert len(record) == 1
@@ -1318,7 +1317,7 @@ def test_weights_below_one_are_warned_of(method):
         bn.partial_fit(X, sample_weight=weight)  # once
         for good in (np.ones(100), np.r_[np.zeros(50), np.ones(50)], np.full(100, 0.1)):
             variance = "total" if good[-1] == 0.1 else "within"
-            getattr(BatchNorm1dTransformer(variance=variance), method)(
+            getattr(BatchNorm(variance=variance), method)(
                 X, sample_weight=good * (100 * 0.1 / (100 * 0.1))
             )
 
@@ -1361,7 +1360,7 @@ def test_numpys_error_state_changes_no_bit(make, gaps, rule):
     data = np.random.default_rng(0).normal(3.0, 2.0, (40, 3))
     if gaps:
         data[::3, 1] = np.nan
-    bn = BatchNorm1dTransformer(with_mean=make is not sparse.csr_array, **rule)
+    bn = BatchNorm(with_mean=make is not sparse.csr_array, **rule)
     if make is sparse.csr_array:
         bn.set_params(bias=False)
     with np.errstate(all="ignore"):
@@ -1372,10 +1371,7 @@ def test_numpys_error_state_changes_no_bit(make, gaps, rule):
 
 def test_what_underflows_in_a_long_stream():
     """The weight of what is old underflows, and so does a variance that fades."""
-    bn, batch = (
-        BatchNorm1dTransformer(momentum=0.5),
-        np.array([[1.0, 5], [2, 5], [4, 5]]),
-    )
+    bn, batch = (BatchNorm(momentum=0.5), np.array([[1.0, 5], [2, 5], [4, 5]]))
     with np.errstate(all="raise"):
         bn.set_params(batch_size=3).fit(np.tile(batch, (1200, 1)))
         bn.reset_running_stats()
@@ -1403,9 +1399,7 @@ def as_noise(value, n_rows=1000, n_features=2):
 def test_rounding_noise_is_not_amplified_without_eps(kind, variance, value):
     assert np.ptp(as_noise(value)) > 0
     with_mean = kind not in (sparse.csr_array, sparse.csc_array)
-    bn = BatchNorm1dTransformer(
-        batch_size=None, variance=variance, eps=0, with_mean=with_mean
-    )
+    bn = BatchNorm(batch_size=None, variance=variance, eps=0, with_mean=with_mean)
     row = kind(np.full((1, 2), 1.1 * value))
     out = bn.fit(kind(as_noise(value))).transform(row)
     expected = (0.1 if with_mean else 1.1) * value
@@ -1419,10 +1413,10 @@ def test_rounding_noise_is_not_amplified_without_eps(kind, variance, value):
 
 def test_rounding_noise_without_running_statistics():
     data = as_noise(0.3)
-    bn = BatchNorm1dTransformer(eps=0)
+    bn = BatchNorm(eps=0)
     assert np.abs(bn.forward(data)).max() < 1e-15
     assert np.abs(bn.backward(np.ones_like(data))).max() < 1e-12
-    bn = BatchNorm1dTransformer(eps=0, track_running_stats=False).fit(data)
+    bn = BatchNorm(eps=0, track_running_stats=False).fit(data)
     assert np.abs(bn.transform(data)).max() < 1e-15
 
 
@@ -1435,7 +1429,7 @@ def test_a_variance_beyond_rounding_is_one(mean, ratio):
             continue
         var = (factor * std) ** 2
         state = {"running_mean": [mean], "running_var": [var]}
-        bn = BatchNorm1dTransformer(affine=False, eps=0).load_state_dict(state)
+        bn = BatchNorm(affine=False, eps=0).load_state_dict(state)
         [[out]] = bn.transform([[mean + ratio]])
         scale = 1.0 if factor < 1 else 1 / np.sqrt(var)
         assert out == pytest.approx((mean + ratio - mean) * scale, rel=1e-12)

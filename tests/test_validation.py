@@ -17,7 +17,8 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 
-from sk_batchnorm import BatchNorm1dTransformer, _validation, functional
+from sk_batchnorm import BatchNorm1dTransformer as BatchNorm
+from sk_batchnorm import _validation, functional
 from sk_batchnorm._validation import names_in_words
 from sk_batchnorm.pipeline import make_streaming_pipeline
 
@@ -29,7 +30,7 @@ NUMBERS = np.random.default_rng(0).normal(5.0, 2.0, (12, 2))
 def learned(X, **params):
     """The mini-batch's own mean, by `fit` and by `partial_fit`, and the output."""
     params = {"momentum": 1.0} | params
-    bn = BatchNorm1dTransformer(**params)
+    bn = BatchNorm(**params)
     fitted = clone(bn).fit(X)
     streamed = clone(bn).partial_fit(X).partial_fit(X)
     assert_array_equal(fitted.running_mean_, streamed.running_mean_)
@@ -92,7 +93,7 @@ def test_missing_objects_are_missing_values(name, with_mean):
     assert_same_numbers(given, DENSE, **rule)
     if isinstance(given, pd.DataFrame):
         pd.testing.assert_frame_equal(given, OBJECTS[name])  # not written into
-        bn = BatchNorm1dTransformer(copy=False, **rule).fit(given)
+        bn = BatchNorm(copy=False, **rule).fit(given)
         assert list(bn.feature_names_in_) == ["a", "b"]
         bn.transform(given)
         pd.testing.assert_frame_equal(given, OBJECTS[name])
@@ -101,7 +102,7 @@ def test_missing_objects_are_missing_values(name, with_mean):
 def test_a_column_of_missing_dates():
     frame = pd.DataFrame({"a": [1.0, 3.0], "b": pd.to_datetime([None, None])})
     with pytest.warns(UserWarning, match="Too few observed values in feature b"):
-        bn = BatchNorm1dTransformer().fit(frame)
+        bn = BatchNorm().fit(frame)
     assert_array_equal(bn.running_mean_, [2.0, np.nan])
     assert_array_equal(np.isnan(bn.transform(frame)), [[False, True]] * 2)
     frame.loc[0, "b"] = pd.Timestamp("2026-01-01")
@@ -111,7 +112,7 @@ def test_a_column_of_missing_dates():
 
 def test_missing_objects_through_a_streaming_pipeline():
     pipe = make_streaming_pipeline(
-        BatchNorm1dTransformer(variance="total", bias_correction=True), StandardScaler()
+        BatchNorm(variance="total", bias_correction=True), StandardScaler()
     )
     pipe.partial_fit(OBJECTS["inferred"])
     assert_array_equal(pipe[0].running_mean_, [2.0, 6.0])
@@ -121,13 +122,13 @@ def test_other_objects_are_no_numbers():
     for bad, error in (("x", ValueError), ({}, TypeError)):
         for X in ([[1, bad], [2, 3]], pd.DataFrame({"a": [1, bad]})):
             with pytest.raises(error, match="float|numeric"):
-                BatchNorm1dTransformer().fit(X)
+                BatchNorm().fit(X)
 
 
 def test_objects_where_pandas_was_never_imported(monkeypatch):
     monkeypatch.setattr(_validation, "sys", SimpleNamespace(modules={}))
     objects = np.array([[1, 4.0], [None, np.nan], [3, np.datetime64("NaT")]], object)
-    bn = BatchNorm1dTransformer(momentum=1, variance="total").fit(objects)
+    bn = BatchNorm(momentum=1, variance="total").fit(objects)
     assert_array_equal(bn.running_mean_, [2.0, 4.0])
 
 
@@ -149,7 +150,7 @@ def test_sparse_columns_are_what_they_are_dense(fills, dtype, with_mean):
     }
     frame = pd.DataFrame(columns)
     assert_same_numbers(frame, dense, variance="total", with_mean=with_mean)
-    bn = BatchNorm1dTransformer(variance="total", with_mean=with_mean).fit(frame)
+    bn = BatchNorm(variance="total", with_mean=with_mean).fit(frame)
     assert list(bn.feature_names_in_) == ["a", "b"]
     back = bn.inverse_transform(bn.transform(frame))
     back = back.toarray() if sparse.issparse(back) else back
@@ -162,7 +163,7 @@ def test_sparse_columns_are_what_they_are_dense(fills, dtype, with_mean):
 def test_sparse_columns_in_training_mode():
     dense = np.array([[1.0], [1], [0], [2]])
     frame = pd.DataFrame({"a": pd.arrays.SparseArray(dense[:, 0], fill_value=1)})
-    bn = BatchNorm1dTransformer()
+    bn = BatchNorm()
     assert_array_equal(bn.forward(frame), clone(bn).forward(dense))
 
 
@@ -207,7 +208,7 @@ class ByDataFrame:
 def test_arrays_by_protocols(kind, values):
     X = kind(values)
     assert_same_numbers(X, values)
-    bn = BatchNorm1dTransformer().fit(values)
+    bn = BatchNorm().fit(values)
     assert_array_equal(bn.inverse_transform(X), bn.inverse_transform(values))
     assert_array_equal(clone(bn).forward(X), clone(bn).forward(values))
     assert_array_equal(
@@ -243,7 +244,7 @@ NO_ARRAYS = [
     "method", ["fit", "partial_fit", "forward", "transform", "inverse_transform"]
 )
 def test_of_what_is_no_array_the_remedy_is_named(method):
-    bn = BatchNorm1dTransformer()
+    bn = BatchNorm()
     if "transform" in method:
         bn.fit(NUMBERS)
     for no_array in NO_ARRAYS:
@@ -270,7 +271,7 @@ def test_infinity_is_named_by_feature_and_row(kind, method, n_rows):
     X = np.ones((n_rows, 3))
     X[::2] = 2.0
     is_sparse = kind in (sparse.csr_array, sparse.csc_array)
-    bn = BatchNorm1dTransformer(with_mean=not is_sparse, copy=False).fit(kind(X))
+    bn = BatchNorm(with_mean=not is_sparse, copy=False).fit(kind(X))
     X[[17, 21], [2, 0]] = np.inf, -np.inf
     bad, message = kind(X), "infinity.*, in feature x0, x2, first in row 17"
     with unchanged(bn), pytest.raises(ValueError, match=message):
@@ -284,7 +285,7 @@ def test_infinity_is_named_by_feature_and_row(kind, method, n_rows):
 
 def test_infinity_is_named_by_the_names_of_a_frame():
     frame = pd.DataFrame(NUMBERS, columns=["volts", "amperes"])
-    bn = BatchNorm1dTransformer().fit(frame)
+    bn = BatchNorm().fit(frame)
     frame.iloc[3, 1] = np.inf
     for call in (bn.fit, bn.partial_fit, bn.transform, bn.forward):
         with pytest.raises(ValueError, match="in feature amperes, first in row 3"):
@@ -299,7 +300,7 @@ def test_infinity_in_tensors():
 
     with sklearn.config_context(array_api_dispatch=True):
         X = torch.ones((40, 3))
-        bn = BatchNorm1dTransformer().fit(X)
+        bn = BatchNorm().fit(X)
         X[17, 1] = torch.inf
         for call in (bn.fit, bn.partial_fit, bn.transform):
             with pytest.raises(ValueError, match="in feature x1, first in row 17"):
@@ -308,7 +309,7 @@ def test_infinity_in_tensors():
 
 def test_a_mean_that_overflows_is_named():
     frame = pd.DataFrame({"a": [1.0, 2.0], "b": [1.7e308, 1.7e308]})
-    bn = BatchNorm1dTransformer()
+    bn = BatchNorm()
     for call in (bn.fit, bn.partial_fit, bn.forward):
         with pytest.raises(ValueError, match="The mean of feature b overflows float64"):
             call(frame)
@@ -320,7 +321,7 @@ def test_a_mean_that_overflows_is_named():
 
 def test_features_in_rows_are_shown_the_way():
     X = np.random.default_rng(0).normal(size=(25, 62))
-    bn = BatchNorm1dTransformer(62).fit(X)
+    bn = BatchNorm(62).fit(X)
     for call in (bn.partial_fit, bn.transform, bn.inverse_transform, bn.fit):
         with pytest.raises(ValueError, match=r"X has 25 features.*X\.T.*X\[None\]"):
             call(X.T)
