@@ -204,24 +204,13 @@ def saved_with(library, path, changes):
 
 
 BAD_STATES = [
-    ("running_var", [1.0, -1.0, 1.0]),
-    ("running_var", [1.0, np.inf, 1.0]),
-    ("running_var", [1.0, np.nan, 1.0]),
-    ("running_var", [1.0]),
-    ("running_var", ["a", "b", "c"]),
-    ("running_mean", [np.nan, 0.0, 0.0]),
-    ("running_mean", [0.0, 0.0, -np.inf]),
-    ("running_mean", [0.0]),
-    ("running_mean", [[0.0, 0.0, 0.0]]),
-    ("running_mean", [0j, 0j, 0j]),
-    ("num_batches_tracked", -1),
-    ("num_batches_tracked", 1.0),
-    ("num_batches_tracked", [1, 2]),
-    ("num_batches_tracked", [1, -2, 3]),
-    ("weight", [1.0]),
-    ("weight", [1.0, np.nan, 1.0]),
-    ("bias", [0.0, 0.0]),
-    ("bias", [0.0, 0.0, np.inf]),
+    *[("running_var", [1.0, bad, 1.0]) for bad in (-1.0, np.inf, np.nan)],
+    *[("running_var", bad) for bad in ([1.0], ["a", "b", "c"])],
+    *[("running_mean", [0.0, 0.0, bad]) for bad in (np.nan, -np.inf)],
+    *[("running_mean", bad) for bad in ([0.0], [[0.0, 0.0, 0.0]], [0j, 0j, 0j])],
+    *[("num_batches_tracked", bad) for bad in (-1, 1.0, [1, 2], [1, -2, 3])],
+    *[("weight", bad) for bad in ([1.0], [1.0, np.nan, 1.0])],
+    *[("bias", bad) for bad in ([0.0, 0.0], [0.0, 0.0, np.inf])],
 ]
 
 
