@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import sklearn
+from joblib import parallel_config
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
@@ -18,6 +19,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sk_batchnorm import BatchNorm1dTransformer
 from sk_batchnorm.functional import batch_norm
+
+from .laws import run_check
 
 CONFIGURATIONS = [
     BatchNorm1dTransformer(),
@@ -90,10 +93,10 @@ def expected_failed_checks(bn):
     return failed
 
 
-@parametrize_with_checks(CONFIGURATIONS, expected_failed_checks=expected_failed_checks)
+@parametrize_with_checks(CONFIGURATIONS)
 @pytest.mark.filterwarnings("default")  # the checks bring warnings of their own
 def test_check_estimator(estimator, check):
-    check(estimator)
+    run_check(estimator, check, expected_failed_checks(estimator))
 
 
 def test_every_parameter_is_checked():
@@ -127,10 +130,12 @@ def test_pipeline_inverse_transform_without_warning():
 
 
 def test_grid_search_in_parallel():
+    """By threads; of processes are ``check_estimators_pickle``, test_persistence.py."""
     model = LogisticRegression(max_iter=500)
     pipe = Pipeline([("bn", BatchNorm1dTransformer()), ("clf", model)])
     grid = {"bn__momentum": [0.01, None], "bn__affine": [True, False]}
-    search = GridSearchCV(pipe, grid, n_jobs=2, cv=3).fit(X_IRIS, Y_IRIS)
+    with parallel_config("threading", n_jobs=2):
+        search = GridSearchCV(pipe, grid, cv=3).fit(X_IRIS, Y_IRIS)
     assert len(search.cv_results_["params"]) == 4
     assert search.best_score_ > 0.9
 
