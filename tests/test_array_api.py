@@ -365,7 +365,7 @@ def test_without_scipys_switch_tensors_are_arrays():
     pytest.importorskip("torch")
     code = (
         "import numpy as np, torch\n"
-        "from sk_batchnorm import BatchNorm\n"
+        "from sk_batchnorm import BatchNorm1dTransformer as BatchNorm\n"
         "X = np.arange(6.0).reshape(3, 2)\n"
         "bn = BatchNorm(weight_init=torch.tensor([2.0, 3.0]))\n"
         "bn.fit(X, sample_weight=torch.tensor([1.0, 2.0, 1.0]))\n"
@@ -579,7 +579,7 @@ def test_limited_and_filled_as_in_numpy(name, device, dtype, n_dimensions, bound
     bounds = bounds or {"clip": 0.7, "handle_missing": "mean"}
     data = X.copy()
     if dtype != "int64":
-        data[RNG.random(data.shape) < 0.2] = np.nan
+        data[np.random.default_rng(0).random(data.shape) < 0.2] = np.nan
     data = data.astype(dtype)
     if n_dimensions == 3:
         data = data.reshape(20, 5, 3).transpose(0, 2, 1)

@@ -174,9 +174,10 @@ def test_a_column_with_gaps_is_that_column_without():
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_three_dimensions(times, missing, weighted):
-    cube = RNG.normal(5, 2, (60, 3, 4))
+    rng = np.random.default_rng(0)
+    cube = rng.normal(5, 2, (60, 3, 4))
     if missing:
-        cube[RNG.random(cube.shape) < 0.3] = np.nan
+        cube[rng.random(cube.shape) < 0.3] = np.nan
     weight = np.arange(60) % 3 if weighted else None
     rows = cube.transpose(0, 2, 1).reshape(-1, 3)
     flat = {k: np.repeat(v, 4) for k, v in [("times", times)] if v is not None}
@@ -223,7 +224,8 @@ KINDS = {
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_of_data(kind, missing):
-    data = np.where(RNG.random(X.shape) < 0.4, 0.0, X).astype("f4").astype("f8")
+    is_zero = np.random.default_rng(3).random(X.shape) < 0.4
+    data = np.where(is_zero, 0.0, X).astype("f4").astype("f8")
     data = np.where(np.isnan(GAPS), np.nan, data) if missing else data
     bn, weight = BatchNorm(halflife=6, with_mean=False), np.arange(60) % 4
     dispatch = kind in ("torch", "array_api_strict")
@@ -262,7 +264,7 @@ def test_one_row_at_a_time_it_is_pandas_ewm(halflife, data, times):
 
 @pytest.mark.parametrize("times", [None, TIMES], ids=["rows", "times"])
 def test_infinity_forgets_nothing_and_knows_no_order(times):
-    bn, order = BatchNorm(halflife=INF), RNG.permutation(60)
+    bn, order = BatchNorm(halflife=INF), np.random.default_rng(0).permutation(60)
     for data in (X, X[order]):
         one = learn(bn, data, [4, 5, 40], times=times)
         assert_allclose(one.running_mean_, X.mean(axis=0), rtol=1e-13)
