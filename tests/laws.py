@@ -54,6 +54,26 @@ def with_value(X, index, value):
     return X
 
 
+LAYOUTS = ["C", "F", "rows apart", "columns apart", "backwards", "other bytes"]
+
+
+def laid_out(X, layout):
+    """The same values in another order of memory or bytes."""
+    if layout in ("C", "F"):
+        return np.asarray(X, order=layout)
+    if layout == "other bytes":
+        return X.astype(X.dtype.newbyteorder())
+    if layout == "backwards":
+        return X[::-1, ::-1].copy()[::-1, ::-1]
+    steps = (3, 1) if layout == "rows apart" else (1, 2)
+    wide = np.full(
+        [n * step for n, step in zip(X.shape, steps, strict=True)], 9, X.dtype
+    )
+    view = wide[:: steps[0], :: steps[1]]
+    view[:] = X
+    return view
+
+
 # Of estimators
 
 

@@ -24,7 +24,7 @@ from sk_batchnorm import BatchNorm1dTransformer
 from sk_batchnorm._kernels import dispatch
 from sk_batchnorm._kernels import numpy as plain
 
-from .laws import batch_moments, mean_of, moments, normalize, seeds
+from .laws import LAYOUTS, batch_moments, laid_out, mean_of, moments, normalize, seeds
 
 KERNELS = ["numpy", "compiled"]
 # What chooses the kernels may live as long as all examples.
@@ -64,26 +64,6 @@ def numbers(rng, n_rows, n_features, kind, dtype="f8", order="C"):
         X[rng.random(X.shape) < 0.1] = np.nan
         X[n_rows // 3 : n_rows // 2, 0] = np.nan
     return np.asarray(X, dtype=dtype, order=order)
-
-
-LAYOUTS = ["C", "F", "rows apart", "columns apart", "backwards", "other bytes"]
-
-
-def laid_out(X, layout):
-    """The same values in another order of memory or bytes."""
-    if layout in ("C", "F"):
-        return np.asarray(X, order=layout)
-    if layout == "other bytes":
-        return X.astype(X.dtype.newbyteorder())
-    if layout == "backwards":
-        return X[::-1, ::-1].copy()[::-1, ::-1]
-    steps = (3, 1) if layout == "rows apart" else (1, 2)
-    wide = np.full(
-        [n * step for n, step in zip(X.shape, steps, strict=True)], 9, X.dtype
-    )
-    view = wide[:: steps[0], :: steps[1]]
-    view[:] = X
-    return view
 
 
 KINDS = ["plain", "far from zero", "constant", "drift", "outlier first", "missing"]

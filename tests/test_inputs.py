@@ -20,7 +20,9 @@ from sklearn.base import clone
 from sk_batchnorm import BatchNorm1dTransformer as BatchNorm
 
 from .laws import (
+    LAYOUTS,
     assert_same_state,
+    laid_out,
     mean_of,
     moments,
     rule_params,
@@ -562,25 +564,14 @@ def test_every_real_dtype(dtype, ndim):
     assert fitted.inverse_transform(out).dtype == out.dtype
 
 
-LAYOUTS = {
-    "C": lambda X: X,
-    "F": np.asfortranarray,
-    "strided": lambda X: np.repeat(np.repeat(X, 2, axis=0), 3, axis=1)[::2, ::3],
-    "negative": lambda X: X[::-1, ::-1].copy()[::-1, ::-1],
-    "transposed": lambda X: np.ascontiguousarray(X.T).T,
-    "list": lambda X: X.tolist(),
-}
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("read_only", [True, False])
 @pytest.mark.parametrize("gaps", [True, False])
 def test_every_layout(layout, read_only, gaps):
     rng = np.random.default_rng(0)
     X = with_gaps(rng, (300, 4), 0.2) if gaps else rng.normal(3.0, 2.0, (300, 4))
-    view = LAYOUTS[layout](X)
-    if read_only and layout != "list":
-        view.flags.writeable = False
+    view = laid_out(X, layout)
+    view.flags.writeable = not read_only
     bn = BatchNorm(batch_size=50).fit(X)
     assert_same_state(clone(bn).fit(view), bn)
     expected = bn.transform(X)
