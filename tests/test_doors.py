@@ -11,20 +11,36 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import FunctionTransformer
 
-from sk_batchnorm import BatchNorm1dTransformer, fold
+from sk_batchnorm import BatchNorm1dTransformer as BatchNorm
+from sk_batchnorm import fold
 from sk_batchnorm.pipeline import make_streaming_pipeline
+
+from .laws import with_value
 
 ROWS = np.random.default_rng(0).normal([5.0, -3.0, 0.3], [2.0, 0.5, 1.0], (64, 3))
 
 
 def loaded(bn, X):
-    fresh = BatchNorm1dTransformer(**bn.get_params())
+    fresh = BatchNorm(**bn.get_params())
     return fresh.load_state_dict(bn.state_dict()).transform(X)
 
 
 def streamed(bn, X):
     pipe = make_streaming_pipeline(bn, FunctionTransformer())
     return pipe.transform(X)
+
+
+def unobserved():
+    """Rows of which feature x1 is missing."""
+    return with_value(ROWS, (slice(None), 1), np.nan)
+
+
+def noise_in_x1():
+    """Rows of which feature x1 is 0.3, but for rounding."""
+    a = np.random.default_rng(0).random(len(ROWS))
+    noise = with_value(ROWS, (slice(None), 1), (a + 0.3) - a)
+    assert np.ptp(noise[:, 1]) > 0
+    return noise
 
 
 def by_onnx(bn, X):
@@ -51,7 +67,7 @@ def by_dask(bn, X):
 def by_tensors(bn, X):
     torch = pytest.importorskip("torch")
     with sklearn.config_context(array_api_dispatch=True):
-        there = BatchNorm1dTransformer(**bn.get_params()).fit(torch.from_numpy(ROWS))
+        there = BatchNorm(**bn.get_params()).fit(torch.from_numpy(ROWS))
         there.load_state_dict(bn.state_dict())
         return there.transform(torch.from_numpy(X)).numpy()
 
@@ -80,13 +96,11 @@ NO_START = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Too few observed values in feature x1")
 @pytest.mark.parametrize("door", [name for name in DOORS if name != "fold"])
 @pytest.mark.parametrize("rule", NO_START, ids=str)
 def test_a_feature_never_observed_is_missing(door, rule):
-    gaps = ROWS.copy()
-    gaps[:, 1] = np.nan
-    with pytest.warns(UserWarning, match="Too few observed values in feature x1"):
-        bn = BatchNorm1dTransformer(**rule).partial_fit(gaps)
+    bn = BatchNorm(**rule).partial_fit(unobserved())
     assert np.isnan([bn.running_mean_[1], bn.running_var_[1]]).all()
     assert_array_equal(bn.num_batches_tracked_, [1, 0, 1])
     out = DOORS[door](bn, ROWS)
@@ -94,23 +108,20 @@ def test_a_feature_never_observed_is_missing(door, rule):
     assert_allclose(out[:, ::2], bn.transform(ROWS)[:, ::2], rtol=1e-10, atol=1e-12)
 
 
-def test_a_feature_never_observed_goes_on_where_its_state_dict_is_loaded():
-    gaps = ROWS.copy()
-    gaps[:, 1] = np.nan
-    with pytest.warns(UserWarning, match="Too few observed values in feature x1"):
-        bn = BatchNorm1dTransformer(bias_correction=True).fit(gaps)
+@pytest.mark.filterwarnings("ignore:Too few observed values in feature x1")
+def test_a_feature_never_observed_goes_on():
+    """Where its state dict is loaded."""
+    bn = BatchNorm(bias_correction=True).fit(unobserved())
     for correction in (True, False):
-        fresh = BatchNorm1dTransformer(bias_correction=correction)
+        fresh = BatchNorm(bias_correction=correction)
         fresh.load_state_dict(bn.state_dict()).partial_fit(ROWS)
         assert fresh.running_mean_[1] == pytest.approx(ROWS[:, 1].mean())
         assert fresh.running_var_[1] == pytest.approx(ROWS[:, 1].var(ddof=1))
 
 
+@pytest.mark.filterwarnings("ignore:Too few observed values in feature x1")
 def test_a_feature_never_observed_can_not_be_folded():
-    gaps = ROWS.copy()
-    gaps[:, 1] = np.nan
-    with pytest.warns(UserWarning, match="Too few observed values in feature x1"):
-        bn = BatchNorm1dTransformer(bias_correction=True).partial_fit(gaps)
+    bn = BatchNorm(bias_correction=True).partial_fit(unobserved())
     with pytest.raises(ValueError, match="feature x1 was never observed"):
         by_fold(bn, ROWS)
 
@@ -119,13 +130,9 @@ def test_a_feature_never_observed_can_not_be_folded():
 @pytest.mark.parametrize("variance", ["within", "total"])
 def test_rounding_noise_is_not_amplified(door, variance):
     """Without eps, a variance that rounding of the mean can make counts as 0."""
-    a = np.random.default_rng(0).random(len(ROWS))
-    noise = ROWS.copy()
-    noise[:, 1] = (a + 0.3) - a
-    assert np.ptp(noise[:, 1]) > 0
-    bn = BatchNorm1dTransformer(eps=0, variance=variance, batch_size=None).fit(noise)
-    X = noise.copy()
-    X[:, 1] = 0.31
+    noise = noise_in_x1()
+    bn = BatchNorm(eps=0, variance=variance, batch_size=None).fit(noise)
+    X = with_value(noise, (slice(None), 1), 0.31)
     out = DOORS[door](bn, X)
     assert_allclose(out[:, 1], 0.01, rtol=1e-10)
     assert_allclose(out, bn.transform(X), rtol=1e-9, atol=1e-12)
@@ -134,10 +141,8 @@ def test_rounding_noise_is_not_amplified(door, variance):
 @pytest.mark.parametrize("door", ["ONNX", "tensors", "dask"])
 def test_rounding_noise_of_x_alone_is_not_amplified(door):
     """Where X is normalised by its own statistics."""
-    a = np.random.default_rng(0).random(len(ROWS))
-    noise = ROWS.copy()
-    noise[:, 1] = (a + 0.3) - a
-    bn = BatchNorm1dTransformer(eps=0, track_running_stats=False).fit(noise)
+    noise = noise_in_x1()
+    bn = BatchNorm(eps=0, track_running_stats=False).fit(noise)
     out = DOORS[door](bn, noise)
     assert np.abs(out[:, 1]).max() < 1e-15
     assert_allclose(out, bn.transform(noise), rtol=1e-9, atol=1e-12)
@@ -146,10 +151,10 @@ def test_rounding_noise_of_x_alone_is_not_amplified(door):
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("rule", [{}, {"variance": "total", "weight_init": 2.0}])
 def test_without_a_bias(door, rule):
-    bn = BatchNorm1dTransformer(bias=False, **rule).fit(ROWS)
+    bn = BatchNorm(bias=False, **rule).fit(ROWS)
     assert bn.bias_ is None
     assert "bias" not in bn.state_dict()
-    expected = BatchNorm1dTransformer(**rule).fit(ROWS).transform(ROWS)
+    expected = BatchNorm(**rule).fit(ROWS).transform(ROWS)
     assert_allclose(DOORS[door](bn, ROWS), expected, rtol=1e-10, atol=1e-12)
     bias = {"bias": np.zeros(3)}
     with pytest.raises(ValueError, match=r"unknown \['bias'\]"):
@@ -159,11 +164,10 @@ def test_without_a_bias(door, rule):
 @pytest.mark.parametrize("door", [name for name in DOORS if name != "fold"])
 @pytest.mark.parametrize("with_mean", [True, False])
 def test_limited_and_filled(door, with_mean):
-    bn = BatchNorm1dTransformer(
+    bn = BatchNorm(
         with_mean=with_mean, weight_init=-2.0, clip=0.6, handle_missing="mean"
     ).fit(ROWS)
-    X = ROWS.copy()
-    X[::3, 1] = np.nan
+    X = with_value(ROWS, (slice(None, None, 3), 1), np.nan)
     out = DOORS[door](bn, X)
     assert np.abs(out).max() == 1.2
     assert_allclose(out, bn.transform(X), rtol=1e-10, atol=1e-12)

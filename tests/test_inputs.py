@@ -1,4 +1,7 @@
-"""Every kind of data says what the same numbers say as a dense float64 array."""
+"""Every kind of data says what the same numbers say as a dense float64 array.
+
+Missing values are not there; the order of rows and features does not matter.
+"""
 
 import pickle
 import warnings
@@ -14,29 +17,19 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
 
-from sk_batchnorm import BatchNorm1dTransformer
+from sk_batchnorm import BatchNorm1dTransformer as BatchNorm
 
-from .laws import mean_of, moments
-
-RULES = st.fixed_dictionaries(
-    {
-        "momentum": st.sampled_from([0.0, 0.1, 0.7, 1.0, None]),
-        "variance": st.sampled_from(["within", "total"]),
-        "bias_correction": st.booleans(),
-    }
+from .laws import (
+    LAYOUTS,
+    assert_same_state,
+    laid_out,
+    mean_of,
+    moments,
+    rule_params,
+    seeds,
+    unchanged,
+    with_gaps,
 )
-SEEDS = st.integers(0, 2**32 - 1)
-
-
-def bits(transformer):
-    return pickle.dumps(vars(transformer))
-
-
-def assert_same_statistics(a, b, size=10.0):
-    """Equal but for the rounding of numbers of about ``size``."""
-    assert_allclose(a.running_mean_, b.running_mean_, rtol=1e-12, atol=1e-14 * size)
-    assert_allclose(a.running_var_, b.running_var_, rtol=1e-11, atol=1e-14 * size**2)
-    assert_array_equal(a.num_batches_tracked_, b.num_batches_tracked_)
 
 
 def stream(bn, batches, weights=None):
@@ -46,31 +39,23 @@ def stream(bn, batches, weights=None):
     return bn
 
 
-def with_gaps(rng, shape, share=0.4):
-    X = rng.normal(3.0, 2.0, shape)
-    X[rng.random(shape) < share] = np.nan
-    return X
-
-
 # Missing values
 
 
 @pytest.mark.filterwarnings("ignore:Too few observed values")
-@given(seed=SEEDS, rule=RULES, weighted=st.booleans(), n_batches=st.integers(1, 8))
-def test_a_column_with_gaps_is_that_column_alone_without_them(
-    seed, rule, weighted, n_batches
-):
+@given(
+    seed=seeds, rule=rule_params, weighted=st.booleans(), n_batches=st.integers(1, 8)
+)
+def test_a_column_with_gaps_is_that_column_without(seed, rule, weighted, n_batches):
     rng = np.random.default_rng(seed)
     batches = with_gaps(rng, (n_batches, 6, 5))
     batches[rng.integers(n_batches), :, 0] = np.nan
     weights = rng.integers(0, 4, (n_batches, 6)) + np.eye(1, 6, dtype=int) * 2
     weights = weights.astype(float) if weighted else None
-    bn = BatchNorm1dTransformer(**rule)
+    bn = BatchNorm(**rule)
     together = stream(bn, batches, weights)
     for column in range(5):
-        alone = BatchNorm1dTransformer(**rule).load_state_dict(
-            BatchNorm1dTransformer(1).load_state_dict(START).state_dict()
-        )
+        alone = BatchNorm(**rule).load_state_dict(START)
         for i, batch in enumerate(batches):
             there = ~np.isnan(batch[:, column])
             weight = np.ones(6) if weights is None else weights[i]
@@ -102,11 +87,11 @@ START = {
 }
 
 
-def test_the_count_is_an_array_only_once_features_differ():
+def test_the_count_is_an_array_once_features_differ():
     X = np.arange(12.0).reshape(6, 2)
     some = X.copy()
     some[0, 0] = np.nan
-    bn = BatchNorm1dTransformer().partial_fit(X).partial_fit(some)
+    bn = BatchNorm().partial_fit(X).partial_fit(some)
     assert bn.num_batches_tracked_ == 2
     assert isinstance(bn.num_batches_tracked_, int)
     most = X.copy()
@@ -115,10 +100,10 @@ def test_the_count_is_an_array_only_once_features_differ():
     assert_array_equal(bn.num_batches_tracked_, [2, 3])
     assert bn.num_batches_tracked_.dtype.kind == "i"
     # One observed value is enough for "total".
-    total = BatchNorm1dTransformer(variance="total").partial_fit(most)
+    total = BatchNorm(variance="total").partial_fit(most)
     assert total.num_batches_tracked_ == 1
     # And the array goes through a checkpoint.
-    resumed = BatchNorm1dTransformer().load_state_dict(bn.state_dict())
+    resumed = BatchNorm().load_state_dict(bn.state_dict())
     assert pickle.dumps(resumed.partial_fit(X).state_dict()) == pickle.dumps(
         bn.partial_fit(X).state_dict()
     )
@@ -130,7 +115,7 @@ def test_a_feature_never_observed_is_named_once(method, bias_correction):
     X = pd.DataFrame(
         {"a": [1.0, 2.0, 3.0], "b": [np.nan] * 3, "c": [np.nan, 1, np.nan]}
     )
-    bn = BatchNorm1dTransformer(bias_correction=bias_correction)
+    bn = BatchNorm(bias_correction=bias_correction)
     with warnings.catch_warnings(record=True) as record:
         warnings.simplefilter("always")
         warnings.filterwarnings("ignore", "PyTorch's start")
@@ -150,21 +135,19 @@ def test_a_feature_never_observed_is_named_once(method, bias_correction):
 
 
 def test_a_warning_that_is_an_error_changes_nothing():
-    for bn in (BatchNorm1dTransformer(), BatchNorm1dTransformer().fit(np.eye(3))):
-        before = bits(bn)
+    for bn in (BatchNorm(), BatchNorm().fit(np.eye(3))):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            with pytest.raises(UserWarning, match="Too few observed values"):
+            with unchanged(bn), pytest.raises(UserWarning, match="Too few observed"):
                 bn.fit([[1.0, np.nan], [2.0, np.nan]])
-        assert bits(bn) == before
 
 
-@given(seed=SEEDS, track=st.booleans())
-def test_missing_values_stay_missing_and_leave_the_others_alone(seed, track):
+@given(seed=seeds, track=st.booleans())
+def test_missing_values_stay_missing(seed, track):
     rng = np.random.default_rng(seed)
     X = with_gaps(rng, (20, 3))
     X[:2] = rng.normal(3.0, 2.0, (2, 3))
-    bn = BatchNorm1dTransformer(track_running_stats=track).fit(X)
+    bn = BatchNorm(track_running_stats=track).fit(X)
     out = bn.transform(X)
     assert_array_equal(np.isnan(out), np.isnan(X))
     if track:
@@ -178,37 +161,34 @@ def test_missing_values_stay_missing_and_leave_the_others_alone(seed, track):
             assert_allclose(result[there], expected, rtol=1e-12, atol=1e-13)
 
 
-def test_an_unobserved_feature_without_running_statistics():
+def test_an_unobserved_feature_that_is_not_tracked():
     X = np.array([[1.0, np.nan], [3.0, np.nan], [5.0, np.nan]])
-    out = BatchNorm1dTransformer(track_running_stats=False, eps=0).fit_transform(X)
+    out = BatchNorm(track_running_stats=False, eps=0).fit_transform(X)
     assert_allclose(out[:, 0], [-np.sqrt(1.5), 0.0, np.sqrt(1.5)])
     assert np.isnan(out[:, 1]).all()
 
 
-@pytest.mark.parametrize("value", [np.inf, -np.inf])
-@pytest.mark.parametrize("beside", [-np.inf, np.inf, np.nan, 1.0])
 @pytest.mark.parametrize("method", ["fit", "partial_fit", "transform"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_infinity_is_found_beside_anything(value, beside, method, order):
+def test_infinity_is_found_beside_anything(method, order):
     X = np.asarray(np.random.default_rng(0).normal(size=(5000, 20)), order=order)
-    bn = BatchNorm1dTransformer().fit(X)
-    before = bits(bn)
-    X[4321, 7] = value
-    X[4321, 8] = X[4320, 7] = beside
-    with pytest.raises(ValueError, match="contains infinity"):
-        getattr(bn, method)(X)
-    assert bits(bn) == before
+    bn = BatchNorm().fit(X)
+    for X[4321, 7] in (np.inf, -np.inf):
+        for beside in (-np.inf, np.inf, np.nan, 1.0):
+            X[4321, 8] = X[4320, 7] = beside
+            with unchanged(bn), pytest.raises(ValueError, match="contains infinity"):
+                getattr(bn, method)(X)
 
 
-def test_a_mini_batch_without_a_value_leaves_all_as_it_was():
-    bn = BatchNorm1dTransformer().fit(np.eye(3))
+def test_a_mini_batch_without_a_value():
+    bn = BatchNorm().fit(np.eye(3))
     state = bn.state_dict()
     bn.partial_fit(np.full((4, 3), np.nan))
     for key, values in bn.state_dict().items():
         assert_array_equal(values, state[key])
         assert values.shape == state[key].shape
     with pytest.warns(UserWarning, match="x0, x1, x2"):
-        empty = BatchNorm1dTransformer().partial_fit(np.full((4, 3), np.nan))
+        empty = BatchNorm().partial_fit(np.full((4, 3), np.nan))
     # An integer still, so that PyTorch can load it.
     assert empty.num_batches_tracked_ == 0
     assert empty.state_dict()["num_batches_tracked"].shape == ()
@@ -218,23 +198,21 @@ def test_counts_are_read_only_and_copied():
     X = np.arange(12.0).reshape(6, 2)
     X[1:, 0] = np.nan
     with pytest.warns(UserWarning, match="x0"):
-        bn = BatchNorm1dTransformer().partial_fit(X)
+        bn = BatchNorm().partial_fit(X)
     with pytest.raises(ValueError, match="read-only"):
         bn.num_batches_tracked_[0] = 5
     state = bn.state_dict()
     state["num_batches_tracked"][0] = 5
     assert_array_equal(bn.num_batches_tracked_, [0, 1])
-    loaded = BatchNorm1dTransformer().load_state_dict(state)
+    loaded = BatchNorm().load_state_dict(state)
     state["num_batches_tracked"][0] = 7
     assert_array_equal(loaded.num_batches_tracked_, [5, 1])
 
 
 @pytest.mark.parametrize("variance", ["within", "total"])
 @pytest.mark.parametrize("correction", [True, False])
-def test_momentum_one_with_gaps_keeps_the_last_values_exactly(variance, correction):
-    bn = BatchNorm1dTransformer(
-        momentum=1.0, variance=variance, bias_correction=correction
-    )
+def test_momentum_one_keeps_the_last_values_exactly(variance, correction):
+    bn = BatchNorm(momentum=1.0, variance=variance, bias_correction=correction)
     first = np.array([[1e15, 1.0], [3e15, 3.0]])
     second = np.array([[1e-3, np.nan], [3e-3, np.nan]])
     bn.partial_fit(first).partial_fit(second)
@@ -244,7 +222,7 @@ def test_momentum_one_with_gaps_keeps_the_last_values_exactly(variance, correcti
 
 
 def test_rows_are_too_few_even_if_values_are_missing():
-    bn = BatchNorm1dTransformer().fit(np.eye(3))
+    bn = BatchNorm().fit(np.eye(3))
     with pytest.raises(ValueError, match="n_samples=1"):
         bn.partial_fit([[1.0, np.nan, 2.0]])
 
@@ -259,7 +237,7 @@ def test_gaps_do_not_cost_digits(monkeypatch, block_values):
     X = np.full((80, 2), np.nan)
     X[20:, 0] = column
     X[::2, 1] = 0.1
-    bn = BatchNorm1dTransformer(momentum=1.0).partial_fit(X)
+    bn = BatchNorm(momentum=1.0).partial_fit(X)
     exact = [Fraction(x) for x in column]
     mean = sum(exact) / 60
     var = sum((x - mean) ** 2 for x in exact) / 59
@@ -297,12 +275,15 @@ def random_sparse(rng, n_rows, n_features, format, container, nan=False):
     return kind((values[order], inner[order], indptr), shape=(n_rows, n_features))
 
 
+containers = st.sampled_from(["matrix", "array"])
+
+
 @pytest.mark.filterwarnings("ignore:Too few observed values")
 @pytest.mark.parametrize("format", ["csr", "csc"])
-@pytest.mark.parametrize("container", ["matrix", "array"])
 @given(
-    seed=SEEDS,
-    rule=RULES,
+    container=containers,
+    seed=seeds,
+    rule=rule_params,
     nan=st.booleans(),
     weighted=st.booleans(),
     wide=st.booleans(),
@@ -317,13 +298,13 @@ def test_sparse_is_dense(format, container, seed, rule, nan, weighted, wide):
         weight = rng.integers(0, 3, 30) + rng.integers(0, 2, 30) * rng.random(30)
         weight[(weight > 0) & (weight < 1)] += 1
         weight[:2] = 1.5
-    bn = BatchNorm1dTransformer(with_mean=False, batch_size=7, **rule)
+    bn = BatchNorm(with_mean=False, batch_size=7, **rule)
     dense = X.toarray()
     for method in ("fit", "partial_fit"):
         a, b = clone(bn), clone(bn)
         getattr(a, method)(X, sample_weight=weight)
         getattr(b, method)(dense, sample_weight=weight)
-        assert_same_statistics(a, b)
+        assert_same_state(a, b)
         for transform in ("transform", "inverse_transform"):
             out = getattr(a, transform)(X)
             assert type(out) is type(X)
@@ -348,8 +329,8 @@ def test_sparse_dtypes(index, dtype):
     if dtype != "float16":  # SciPy has no float16
         X = X.astype(dtype)
         dense = dense.astype(dtype)
-    bn = BatchNorm1dTransformer(with_mean=False).fit(X)
-    assert_same_statistics(bn, BatchNorm1dTransformer().fit(dense.astype(float)))
+    bn = BatchNorm(with_mean=False).fit(X)
+    assert_same_state(bn, BatchNorm().fit(dense.astype(float)))
     out = bn.transform(X)
     assert out.dtype == ("float32" if dtype.startswith("float") else "float64")
     wide = bn.transform(dense.astype("float64"))
@@ -357,9 +338,9 @@ def test_sparse_dtypes(index, dtype):
 
 
 @pytest.mark.parametrize("method", ["transform", "inverse_transform"])
-def test_sparse_copy_false_writes_into_the_stored_values(method):
+def test_sparse_in_place(method):
     X = sparse.random(30, 5, density=0.4, format="csc", random_state=0)
-    bn = BatchNorm1dTransformer(with_mean=False).fit(X)
+    bn = BatchNorm(with_mean=False).fit(X)
     expected = getattr(bn, method)(X)
     out = getattr(bn, method)(X, copy=False)
     assert np.shares_memory(out.data, X.data)
@@ -368,9 +349,9 @@ def test_sparse_copy_false_writes_into_the_stored_values(method):
 
 @pytest.mark.parametrize("format", ["csr", "csc"])
 @pytest.mark.parametrize("outlier", [0.0, 100.0])
-def test_sparse_keeps_twelve_digits_however_many_the_rows(format, outlier):
+def test_sparse_keeps_twelve_digits(format, outlier):
     """The first and the last value are no better start than any other."""
-    n_rows = 300_000
+    n_rows = 30_000
     rng = np.random.default_rng(0)
     dense = np.zeros((n_rows, 2))
     dense[:, 0] = 1e12 + rng.normal(size=n_rows)
@@ -396,18 +377,18 @@ def duplicates(values, dtype):
     return sparse.csr_array((data, indices, indptr), shape=(3, 1))
 
 
-def test_sparse_duplicates_add_up_without_wrapping_around():
+def test_sparse_duplicates_do_not_wrap_around():
     X = duplicates([100, 100], np.int8)
-    bn = BatchNorm1dTransformer(with_mean=False, eps=0).fit(X)
+    bn = BatchNorm(with_mean=False, eps=0).fit(X)
     plain = np.array([[200.0], [1.0], [2.0]])
-    assert_same_statistics(bn, BatchNorm1dTransformer().fit(plain))
+    assert_same_state(bn, BatchNorm().fit(plain))
     assert_allclose(bn.transform(X).toarray(), bn.transform(plain), rtol=1e-15)
 
 
-def test_infinities_that_cancel_among_duplicates_are_infinity():
+def test_infinities_that_cancel_are_infinity():
     X = duplicates([np.inf, -np.inf], float)
     for track in (True, False):
-        bn = BatchNorm1dTransformer(with_mean=False, track_running_stats=track)
+        bn = BatchNorm(with_mean=False, track_running_stats=track)
         for method in ("fit", "partial_fit"):
             with pytest.raises(ValueError, match="infinity"):
                 getattr(bn, method)(X)
@@ -415,41 +396,37 @@ def test_infinities_that_cancel_among_duplicates_are_infinity():
 
 def test_sparse_output_shares_nothing_with_the_input():
     X = sparse.random(30, 5, density=0.4, format="csr", random_state=0)
-    out = BatchNorm1dTransformer(with_mean=False).fit_transform(X)
+    out = BatchNorm(with_mean=False).fit_transform(X)
     for part in ("data", "indices", "indptr"):
         assert not np.shares_memory(getattr(out, part), getattr(X, part))
 
 
 def test_other_sparse_formats_are_converted():
     X = sparse.random(30, 5, density=0.4, format="csr", random_state=0)
-    bn = BatchNorm1dTransformer(with_mean=False)
+    bn = BatchNorm(with_mean=False)
     expected = clone(bn).fit(X)
     for format in ("coo", "lil", "dok", "bsr"):
-        assert_same_statistics(clone(bn).fit(X.asformat(format)), expected)
+        assert_same_state(clone(bn).fit(X.asformat(format)), expected)
 
 
 def test_sparse_errors_change_nothing():
     X = sparse.random(30, 3, density=0.5, format="csr", random_state=0)
     infinite = X.copy()
     infinite.data[3] = -np.inf
-    dense = X.toarray()
-    for bn in (BatchNorm1dTransformer(), BatchNorm1dTransformer().fit(dense)):
-        before = bits(bn)
+    for bn in (BatchNorm(), BatchNorm().fit(X.toarray())):
         for method in ("fit", "partial_fit"):
-            with pytest.raises(ValueError, match="Cannot center sparse matrices"):
+            error = pytest.raises(ValueError, match="Cannot center sparse matrices")
+            with unchanged(bn), error:
                 getattr(bn, method)(X)
-        assert bits(bn) == before
     with pytest.raises(ValueError, match="Cannot center sparse matrices"):
         bn.transform(X)
     with pytest.raises(ValueError, match="Cannot uncenter sparse matrices"):
         bn.inverse_transform(X)
     for track in (True, False):
-        bn = BatchNorm1dTransformer(with_mean=False, track_running_stats=track).fit(X)
-        before = bits(bn)
+        bn = BatchNorm(with_mean=False, track_running_stats=track).fit(X)
         for method in ("fit", "partial_fit", "transform"):
-            with pytest.raises(ValueError, match="infinity"):
+            with unchanged(bn), pytest.raises(ValueError, match="infinity"):
                 getattr(bn, method)(infinite)
-        assert bits(bn) == before
         bn.set_params(bias_init=1.0).reset_parameters()
         with pytest.raises(ValueError, match=r"bias_ other than 0"):
             bn.transform(X)
@@ -468,13 +445,13 @@ def flat(X):
 @pytest.mark.filterwarnings("ignore:Too few observed values")
 @pytest.mark.parametrize("block_values", [30, 65_536])
 @given(
-    seed=SEEDS,
-    rule=RULES,
+    seed=seeds,
+    rule=rule_params,
     shape=st.tuples(st.integers(2, 8), st.integers(1, 5), st.integers(1, 20)),
     nan=st.booleans(),
     weighted=st.booleans(),
 )
-def test_three_dimensions_are_two_transposed_and_flattened(
+def test_three_dimensions_are_two_flattened(
     block_values, seed, rule, shape, nan, weighted
 ):
     from sk_batchnorm._kernels import numpy as kernels
@@ -483,14 +460,14 @@ def test_three_dimensions_are_two_transposed_and_flattened(
     X = with_gaps(rng, shape) if nan else rng.normal(3.0, 2.0, shape)
     weight = rng.integers(1, 4, shape[0]).astype(float) if weighted else None
     flat_weight = None if weight is None else np.repeat(weight, shape[2])
-    bn = BatchNorm1dTransformer(bias_init=0.5, batch_size=None, **rule)
+    bn = BatchNorm(bias_init=0.5, batch_size=None, **rule)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "BLOCK_VALUES", block_values)
         for method in ("fit", "partial_fit"):
             three, two = clone(bn), clone(bn)
             getattr(three, method)(X, sample_weight=weight)
             getattr(two, method)(flat(X), sample_weight=flat_weight)
-            assert_same_statistics(three, two)
+            assert_same_state(three, two)
             assert three.n_features_in_ == shape[1]
             for transform in ("transform", "inverse_transform"):
                 out = getattr(three, transform)(X)
@@ -506,7 +483,7 @@ def test_three_dimensions_are_two_transposed_and_flattened(
 
 def test_fit_cuts_three_dimensions_by_samples():
     X = np.random.default_rng(0).normal(size=(20, 3, 8))
-    bn = BatchNorm1dTransformer(batch_size=6)
+    bn = BatchNorm(batch_size=6)
     fitted = clone(bn).fit(X)
     streamed = clone(bn).set_params(bias_correction=True)
     for samples in np.array_split(X, 3):
@@ -518,21 +495,17 @@ def test_fit_cuts_three_dimensions_by_samples():
 
 def test_one_sample_of_several_time_points_is_enough():
     X = np.arange(12.0).reshape(1, 2, 6)
-    bn = BatchNorm1dTransformer().fit(X)
+    bn = BatchNorm().fit(X)
     assert_allclose(bn.running_mean_, [2.5, 8.5])
-    assert BatchNorm1dTransformer(track_running_stats=False).fit_transform(X).shape == (
-        1,
-        2,
-        6,
-    )
+    assert BatchNorm(track_running_stats=False).fit_transform(X).shape == (1, 2, 6)
     with pytest.raises(ValueError, match="n_samples=1"):
-        BatchNorm1dTransformer().partial_fit(X[:, :, :1])
+        BatchNorm().partial_fit(X[:, :, :1])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_three_dimensions_in_place(dtype):
     X = np.random.default_rng(0).normal(size=(50, 3, 8)).astype(dtype)
-    bn = BatchNorm1dTransformer().fit(X)
+    bn = BatchNorm().fit(X)
     expected = bn.transform(X)
     out = bn.transform(X, copy=False)
     assert out is X
@@ -541,9 +514,8 @@ def test_three_dimensions_in_place(dtype):
 
 def test_dimension_errors_change_nothing():
     X = np.random.default_rng(0).normal(size=(10, 3, 4))
-    two = BatchNorm1dTransformer().fit(X[:, :, 0])
-    for bn in (BatchNorm1dTransformer(), two, BatchNorm1dTransformer().fit(X)):
-        before = bits(bn)
+    two = BatchNorm().fit(X[:, :, 0])
+    for bn in (BatchNorm(), two, BatchNorm().fit(X)):
         for data, message in [
             (X[..., None], "array with dim 4"),
             (X[:, :, :0], r"0 timepoint\(s\)"),
@@ -551,9 +523,8 @@ def test_dimension_errors_change_nothing():
             (X[:0], r"0 sample\(s\)"),
         ]:
             for method in ("fit", "partial_fit"):
-                with pytest.raises(ValueError, match=message):
+                with unchanged(bn), pytest.raises(ValueError, match=message):
                     getattr(bn, method)(data)
-            assert bits(bn) == before
     with pytest.raises(ValueError, match="X has 2 features.*expecting 3"):
         two.partial_fit(X[:, :2])
     # Channels are features: 3-D after 2-D is fine.
@@ -563,7 +534,7 @@ def test_dimension_errors_change_nothing():
 def test_a_time_series_container():
     datasets = pytest.importorskip("sktime.datasets")
     X, _ = datasets.load_basic_motions(split="train", return_type="numpy3D")
-    bn = BatchNorm1dTransformer(batch_size=None, eps=0)
+    bn = BatchNorm(batch_size=None, eps=0)
     out = bn.fit_transform(X)
     assert out.shape == X.shape == (40, 6, 100)
     assert_allclose(out.mean(axis=(0, 2)), 0.0, atol=1e-12)
@@ -582,24 +553,15 @@ def test_a_time_series_container():
 def test_every_real_dtype(dtype, ndim):
     rng = np.random.default_rng(0)
     X = rng.integers(0, 2 if dtype == "bool" else 100, (40, 3, 5)[:ndim]).astype(dtype)
-    bn = BatchNorm1dTransformer(batch_size=11)
+    bn = BatchNorm(batch_size=11)
     wide = X.astype(np.float64)
-    assert_same_statistics(clone(bn).fit(X), clone(bn).fit(wide), size=100)
+    assert_same_state(clone(bn).fit(X), clone(bn).fit(wide), size=100)
     fitted = clone(bn).fit(X)
     out = fitted.transform(X)
     small = ("float16", "float32", ">f4")
     assert out.dtype == ("float32" if dtype in small else "float64")
     assert_array_equal(out, fitted.transform(wide).astype(out.dtype))
-
-
-LAYOUTS = {
-    "C": lambda X: X,
-    "F": np.asfortranarray,
-    "strided": lambda X: np.repeat(np.repeat(X, 2, axis=0), 3, axis=1)[::2, ::3],
-    "negative": lambda X: X[::-1, ::-1].copy()[::-1, ::-1],
-    "transposed": lambda X: np.ascontiguousarray(X.T).T,
-    "list": lambda X: X.tolist(),
-}
+    assert fitted.inverse_transform(out).dtype == out.dtype
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -608,11 +570,10 @@ LAYOUTS = {
 def test_every_layout(layout, read_only, gaps):
     rng = np.random.default_rng(0)
     X = with_gaps(rng, (300, 4), 0.2) if gaps else rng.normal(3.0, 2.0, (300, 4))
-    view = LAYOUTS[layout](X)
-    if read_only and layout != "list":
-        view.flags.writeable = False
-    bn = BatchNorm1dTransformer(batch_size=50).fit(X)
-    assert_same_statistics(clone(bn).fit(view), bn)
+    view = laid_out(X, layout)
+    view.flags.writeable = not read_only
+    bn = BatchNorm(batch_size=50).fit(X)
+    assert_same_state(clone(bn).fit(view), bn)
     expected = bn.transform(X)
     assert_allclose(bn.transform(view), expected, rtol=1e-15)
     assert_allclose(bn.transform(view, copy=False), expected, rtol=1e-15)
@@ -622,8 +583,8 @@ def test_memory_mapped(tmp_path):
     X = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
-    bn = BatchNorm1dTransformer().fit(mapped)
-    assert_array_equal(bn.running_var_, BatchNorm1dTransformer().fit(X).running_var_)
+    bn = BatchNorm().fit(mapped)
+    assert_array_equal(bn.running_var_, BatchNorm().fit(X).running_var_)
     out = bn.transform(mapped, copy=False)
     assert type(out) is np.ndarray
     assert_array_equal(mapped, X)
@@ -640,24 +601,20 @@ def test_nullable_pandas_columns(dtype):
     frame.iloc[2, 0] = pd.NA
     plain = np.array(values)
     plain[2, 0] = np.nan
-    bn = BatchNorm1dTransformer().set_output(transform="pandas").fit(frame)
-    assert_same_statistics(bn, BatchNorm1dTransformer().fit(plain))
+    bn = BatchNorm().set_output(transform="pandas").fit(frame)
+    assert_same_state(bn, BatchNorm().fit(plain))
     out = bn.transform(frame)
     assert np.isnan(out.loc[2, "a"])
     assert list(out.columns) == ["a", "b"]
 
 
-def test_polars_nulls_are_missing_values():
-    frame = pl.DataFrame({"a": [1.0, None, 3.0], "b": [4.0, 5.0, 9.0]})
-    plain = np.array([[1.0, 4.0], [np.nan, 5.0], [3.0, 9.0]])
-    bn = BatchNorm1dTransformer().fit(frame)
-    assert_same_statistics(bn, BatchNorm1dTransformer().fit(plain))
-    # Of these NumPy makes an array of objects.
-    frame = pl.DataFrame({"a": [True, None, False], "b": [4, 5, 9]})
-    plain[2, 0] = 0.0
-    assert_same_statistics(
-        BatchNorm1dTransformer().fit(frame), BatchNorm1dTransformer().fit(plain)
-    )
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_a_sparse_long_double_beyond_float64():
+    X = sparse.csr_array(np.full((3, 2), 2 * np.longdouble(np.finfo(float).max)))
+    bn = BatchNorm(with_mean=False).fit(np.eye(2))
+    for method in (bn.fit, bn.partial_fit, bn.transform):
+        with pytest.raises(ValueError, match="infinity"):
+            method(X)
 
 
 @pytest.mark.parametrize(
@@ -665,39 +622,24 @@ def test_polars_nulls_are_missing_values():
     [
         ([[1, None], [2, 3], [4, 5]], [[1, np.nan], [2, 3], [4, 5]]),
         ([[Fraction(1, 2), 1], [2, 2**70]], [[0.5, 1], [2, 2.0**70]]),
+        (
+            np.array([[1, 2.5], [3, np.nan], [True, 4]], object),
+            [[1, 2.5], [3, np.nan], [1, 4]],
+        ),
     ],
 )
-def test_none_and_unusual_numbers_are_converted(data, plain):
-    bn, expected = BatchNorm1dTransformer().fit(data), BatchNorm1dTransformer()
-    plain = np.array(plain, float)
-    assert_same_statistics(bn, expected.fit(plain))
-    assert_array_equal(bn.transform(data), expected.transform(plain))
+def test_objects_that_are_numbers(data, plain):
+    bn, expected = BatchNorm().fit(data), BatchNorm().fit(np.array(plain, float))
+    assert_same_state(bn, expected)
+    assert_array_equal(bn.transform(data), expected.transform(np.array(plain, float)))
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
-def test_too_large_a_long_double_is_infinity_in_sparse_data_too():
-    X = sparse.csr_array(np.full((3, 2), 2 * np.longdouble(np.finfo(float).max)))
-    bn = BatchNorm1dTransformer(with_mean=False).fit(np.eye(2))
-    for method in (bn.fit, bn.partial_fit, bn.transform):
-        with pytest.raises(ValueError, match="infinity"):
-            method(X)
-
-
-def test_object_arrays_with_numbers_are_converted():
-    X = np.array([[1, 2.5], [3, None], [True, 4]], dtype=object)
-    X[1, 1] = np.nan
-    bn = BatchNorm1dTransformer().fit(X)
-    assert_same_statistics(bn, BatchNorm1dTransformer().fit(X.astype(float)))
-
-
-def test_masked_arrays_are_an_error_that_says_what_to_do():
+def test_masked_arrays_are_an_error():
     X = np.ma.masked_greater(np.arange(12.0).reshape(6, 2), 9)
-    for bn in (BatchNorm1dTransformer(), BatchNorm1dTransformer().fit(np.eye(2))):
-        before = bits(bn)
+    for bn in (BatchNorm(), BatchNorm().fit(np.eye(2))):
         for method in ("fit", "partial_fit"):
-            with pytest.raises(ValueError, match=r"filled\(np.nan\)"):
+            with unchanged(bn), pytest.raises(ValueError, match=r"filled\(np.nan\)"):
                 getattr(bn, method)(X)
-        assert bits(bn) == before
     for method in ("transform", "inverse_transform"):
         with pytest.raises(ValueError, match=r"filled\(np.nan\)"):
             getattr(bn, method)(X)
@@ -708,21 +650,21 @@ def test_masked_arrays_are_an_error_that_says_what_to_do():
 # Laws of order, scale and cuts
 
 
-@given(seed=SEEDS, rule=RULES, nan=st.booleans())
-def test_the_order_of_rows_in_a_mini_batch_does_not_matter(seed, rule, nan):
+@given(seed=seeds, rule=rule_params, nan=st.booleans())
+def test_the_order_of_rows_does_not_matter(seed, rule, nan):
     rng = np.random.default_rng(seed)
     batches = with_gaps(rng, (4, 30, 3), 0.1 if nan else 0.0)
     shuffled = [rng.permutation(batch) for batch in batches]
-    bn = BatchNorm1dTransformer(**rule)
-    assert_same_statistics(stream(bn, batches), stream(bn, shuffled))
+    bn = BatchNorm(**rule)
+    assert_same_state(stream(bn, batches), stream(bn, shuffled))
 
 
-@given(seed=SEEDS, rule=RULES)
+@given(seed=seeds, rule=rule_params)
 def test_permuting_features_permutes_the_state(seed, rule):
     rng = np.random.default_rng(seed)
     batches = with_gaps(rng, (4, 30, 5), 0.1)
     order = rng.permutation(5)
-    bn = BatchNorm1dTransformer(**rule)
+    bn = BatchNorm(**rule)
     a, b = stream(bn, batches), stream(bn, batches[:, :, order])
     assert_allclose(a.running_mean_[order], b.running_mean_, rtol=1e-13)
     assert_allclose(a.running_var_[order], b.running_var_, rtol=1e-12)
@@ -731,11 +673,11 @@ def test_permuting_features_permutes_the_state(seed, rule):
     )
 
 
-@given(seed=SEEDS, rule=RULES, power=st.integers(-30, 30))
-def test_scaling_by_a_power_of_two_scales_the_state_exactly(seed, rule, power):
+@given(seed=seeds, rule=rule_params, power=st.integers(-30, 30))
+def test_scaling_by_a_power_of_two_is_exact(seed, rule, power):
     rule = rule | {"bias_correction": True}  # the start does not scale
     batches = np.random.default_rng(seed).normal(3.0, 2.0, (4, 30, 2))
-    bn = BatchNorm1dTransformer(eps=0, **rule)
+    bn = BatchNorm(eps=0, **rule)
     a, b = stream(bn, batches), stream(bn, np.ldexp(batches, power))
     assert_array_equal(np.ldexp(a.running_mean_, power), b.running_mean_)
     assert_array_equal(np.ldexp(a.running_var_, 2 * power), b.running_var_)
@@ -744,11 +686,11 @@ def test_scaling_by_a_power_of_two_scales_the_state_exactly(seed, rule, power):
     )
 
 
-@given(seed=SEEDS, rule=RULES, shift=st.floats(-1e6, 1e6))
+@given(seed=seeds, rule=rule_params, shift=st.floats(-1e6, 1e6))
 def test_shifting_moves_the_mean_and_nothing_else(seed, rule, shift):
     rule = rule | {"bias_correction": True}
     batches = np.random.default_rng(seed).normal(3.0, 2.0, (4, 30, 2))
-    bn = BatchNorm1dTransformer(**rule)
+    bn = BatchNorm(**rule)
     a, b = stream(bn, batches), stream(bn, batches + shift)
     # The shifted rows are rounded to doubles of their size, and so is the mean.
     assert_allclose(a.running_mean_ + shift, b.running_mean_, rtol=1e-14, atol=1e-9)
@@ -769,13 +711,17 @@ def limited_by_hand(bn, dense):
 
 
 @pytest.mark.parametrize("format", ["csr", "csc"])
-@pytest.mark.parametrize("container", ["matrix", "array"])
-@given(seed=SEEDS, wide=st.booleans(), dtype=st.sampled_from(["f4", "f8"]))
+@given(
+    container=containers,
+    seed=seeds,
+    wide=st.booleans(),
+    dtype=st.sampled_from(["f4", "f8"]),
+)
 def test_sparse_is_limited_and_filled_as_dense(format, container, seed, wide, dtype):
     """Duplicates too, whose sum is limited, not they."""
     rng = np.random.default_rng(seed)
     n_features = 40 if wide else 4
-    bn = BatchNorm1dTransformer(with_mean=False, bias=False, **BOUNDS)
+    bn = BatchNorm(with_mean=False, bias=False, **BOUNDS)
     bn.weight_init = rng.normal(size=n_features)
     bn.fit(rng.normal(1.0, 3.0, (30, n_features)))
     for n_rows in (1, 30):  # of one row, fewer values are stored than features
@@ -795,17 +741,15 @@ def test_sparse_is_limited_and_filled_as_dense(format, container, seed, wide, dt
         for part in ("data", "indices", "indptr"):
             assert_array_equal(getattr(X, part), getattr(before, part))
         if n_rows > 1:
-            own = BatchNorm1dTransformer(
-                **bn.get_params() | {"track_running_stats": False}
-            ).fit(X)
+            own = BatchNorm(**bn.get_params() | {"track_running_stats": False}).fit(X)
             got = own.transform(X).toarray()
             assert_allclose(got, own.transform(dense), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-def test_sparse_is_limited_in_place_where_nothing_adds_up(dtype):
+def test_sparse_is_limited_in_place(dtype):
     dense = np.array([[0.0, 9.0, np.nan], [-9.0, 0.0, 0.1]], dtype=dtype)
-    bn = BatchNorm1dTransformer(with_mean=False, **BOUNDS)
+    bn = BatchNorm(with_mean=False, **BOUNDS)
     bn.fit(np.random.default_rng(0).normal(5.0, 1.0, (30, 3)))
     X = sparse.csr_array(dense)
     out = bn.transform(X, copy=False)
@@ -818,7 +762,7 @@ def test_sparse_is_limited_in_place_where_nothing_adds_up(dtype):
     assert out.toarray()[0, 0] == 0.8
     assert_array_equal(doubled.data, 6.0)
     small = duplicates([100, 100], np.int8)  # whose sum would wrap around
-    narrow = BatchNorm1dTransformer(with_mean=False, clip=1e3).fit([[0.0], [9.0]])
+    narrow = BatchNorm(with_mean=False, clip=1e3).fit([[0.0], [9.0]])
     expected = narrow.transform([[200.0], [1.0], [2.0]])
     assert_allclose(narrow.transform(small).toarray(), expected, rtol=1e-15)
     bad = sparse.csr_array(np.array([[np.inf, 1.0, 0.0]]))
@@ -846,7 +790,7 @@ FRAMES = {
 def test_frames_are_limited_and_filled_as_arrays(frame, with_mean, track):
     X = with_gaps(np.random.default_rng(0), (50, 3))
     X[:2] = [[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]
-    bn = BatchNorm1dTransformer(
+    bn = BatchNorm(
         with_mean=with_mean, track_running_stats=track, weight_init=2.0, **BOUNDS
     )
     expected = bn.fit_transform(X)
@@ -864,11 +808,11 @@ def test_frames_are_limited_and_filled_as_arrays(frame, with_mean, track):
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("n_jobs", [None, 2])
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-def test_large_arrays_are_limited_and_filled_as_small_ones(order, n_jobs, dtype):
+def test_large_arrays_are_limited_and_filled(order, n_jobs, dtype):
     rng = np.random.default_rng(0)
     X = np.asarray(with_gaps(rng, (60_000, 20), 0.01), dtype=dtype, order=order)
-    bn = BatchNorm1dTransformer(n_jobs=n_jobs, bias_init=1.0, **BOUNDS).fit(X[:1000])
-    expected = np.concatenate([bn.transform(rows) for rows in np.split(X, 2000)])
+    bn = BatchNorm(n_jobs=n_jobs, bias_init=1.0, **BOUNDS).fit(X[:1000])
+    expected = np.concatenate([bn.transform(rows) for rows in np.split(X, 300)])
     assert_array_equal(bn.transform(X), expected)
     assert_array_equal(bn.transform(X, copy=False), expected)
     assert_array_equal(X, expected)

@@ -7,54 +7,33 @@ import pandas as pd
 import polars as pl
 import pytest
 import sklearn
+from joblib import parallel_config
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
-from sklearn.model_selection import (
-    GridSearchCV,
-    HalvingGridSearchCV,
-    cross_val_score,
-)
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sk_batchnorm import BatchNorm1dTransformer
 from sk_batchnorm.functional import batch_norm
 
+from .laws import run_check
+
 CONFIGURATIONS = [
     BatchNorm1dTransformer(),
-    BatchNorm1dTransformer(3),
-    BatchNorm1dTransformer(eps=0),
-    BatchNorm1dTransformer(momentum=None),
-    BatchNorm1dTransformer(momentum=1.0),
-    BatchNorm1dTransformer(affine=False),
-    BatchNorm1dTransformer(bias=False),
-    BatchNorm1dTransformer(track_running_stats=False),
-    BatchNorm1dTransformer(variance="total"),
-    BatchNorm1dTransformer(bias_correction=True),
-    BatchNorm1dTransformer(weight_init=-2.0, bias_init=0.5),
-    BatchNorm1dTransformer(with_mean=False),
-    BatchNorm1dTransformer(batch_size=2),
-    BatchNorm1dTransformer(n_jobs=2),
-    BatchNorm1dTransformer(batch_size=None),
-    BatchNorm1dTransformer(copy=False),
-    BatchNorm1dTransformer(clip=3.0),
-    BatchNorm1dTransformer(handle_missing="mean"),
-    BatchNorm1dTransformer(clip=0.5, handle_missing="mean", with_mean=False),
-    BatchNorm1dTransformer(halflife=100),
-    BatchNorm1dTransformer(halflife=float("inf")),
+    BatchNorm1dTransformer(3, n_jobs=2, copy=False),
     BatchNorm1dTransformer(
-        eps=1e-3,
-        momentum=0.5,
-        affine=False,
-        variance="total",
-        bias_correction=True,
-        with_mean=False,
-        batch_size=None,
+        eps=0, momentum=None, affine=False, variance="total", batch_size=None
     ),
+    BatchNorm1dTransformer(
+        track_running_stats=False, weight_init=-2.0, bias_init=0.5, clip=3.0
+    ),
+    BatchNorm1dTransformer(with_mean=False, bias=False, handle_missing="mean"),
+    BatchNorm1dTransformer(bias_correction=True, batch_size=2),
+    BatchNorm1dTransformer(halflife=100, clip=0.5),
 ]
 
 # Checks whose data have other than 3 features, or several numbers of them.
@@ -114,13 +93,13 @@ def expected_failed_checks(bn):
     return failed
 
 
-@parametrize_with_checks(CONFIGURATIONS, expected_failed_checks=expected_failed_checks)
+@parametrize_with_checks(CONFIGURATIONS)
 @pytest.mark.filterwarnings("default")  # the checks bring warnings of their own
 def test_check_estimator(estimator, check):
-    check(estimator)
+    run_check(estimator, check, expected_failed_checks(estimator))
 
 
-def test_every_parameter_is_checked_away_from_its_default():
+def test_every_parameter_is_checked():
     defaults = BatchNorm1dTransformer().get_params()
     changed = {
         name
@@ -151,19 +130,14 @@ def test_pipeline_inverse_transform_without_warning():
 
 
 def test_grid_search_in_parallel():
-    pipe = Pipeline(
-        [("bn", BatchNorm1dTransformer()), ("clf", LogisticRegression(max_iter=500))]
-    )
-    grid = {
-        "bn__momentum": [0.01, 0.5, None],
-        "bn__eps": [1e-5, 1.0],
-        "bn__affine": [True, False],
-    }
-    search = GridSearchCV(pipe, grid, n_jobs=2, cv=3).fit(X_IRIS, Y_IRIS)
-    assert len(search.cv_results_["params"]) == 12
+    """By threads; of processes are ``check_estimators_pickle``, test_persistence.py."""
+    model = LogisticRegression(max_iter=500)
+    pipe = Pipeline([("bn", BatchNorm1dTransformer()), ("clf", model)])
+    grid = {"bn__momentum": [0.01, None], "bn__affine": [True, False]}
+    with parallel_config("threading", n_jobs=2):
+        search = GridSearchCV(pipe, grid, cv=3).fit(X_IRIS, Y_IRIS)
+    assert len(search.cv_results_["params"]) == 4
     assert search.best_score_ > 0.9
-    halving = HalvingGridSearchCV(pipe, grid, cv=3, random_state=0)
-    assert halving.fit(X_IRIS, Y_IRIS).best_score_ > 0.8
 
 
 def test_column_transformer_and_feature_union():
@@ -185,7 +159,7 @@ def test_column_transformer_and_feature_union():
 
 
 @pytest.mark.parametrize("weight", [1.0, 3.0])
-def test_transformed_target_regressor_goes_back_to_the_units_of_y(weight):
+def test_transformed_target_regressor(weight):
     X, y = load_diabetes(return_X_y=True)
     bn = BatchNorm1dTransformer(weight_init=weight, bias_init=-1.0)
     model = TransformedTargetRegressor(Ridge(alpha=1e-12), transformer=bn).fit(X, y)
@@ -232,10 +206,8 @@ def test_sample_weight_is_routed_through_a_pipeline():
 
 
 def test_streaming_loop_beside_a_classifier():
-    bn, clf = (
-        BatchNorm1dTransformer(bias_correction=True),
-        SGDClassifier(random_state=0),
-    )
+    bn = BatchNorm1dTransformer(bias_correction=True)
+    clf = SGDClassifier(random_state=0)
     order = np.random.default_rng(0).permutation(150)
     for rows in np.array_split(np.tile(order, 5), 30):
         X, y = X_IRIS.iloc[rows], Y_IRIS.iloc[rows]
@@ -243,14 +215,12 @@ def test_streaming_loop_beside_a_classifier():
     assert clf.score(bn.transform(X_IRIS), Y_IRIS) > 0.85
 
 
-def test_the_html_diagram_shows_what_was_learned():
-    assert "BatchNorm1dTransformer" in BatchNorm1dTransformer()._repr_html_()
-    assert (
-        "BatchNorm1dTransformer" in BatchNorm1dTransformer().fit(X_IRIS)._repr_html_()
-    )
+def test_the_html_diagram():
+    for bn in (BatchNorm1dTransformer(), BatchNorm1dTransformer().fit(X_IRIS)):
+        assert "BatchNorm1dTransformer" in bn._repr_html_()
 
 
-def test_an_invalid_parameter_may_pass_if_the_user_says_so():
+def test_an_invalid_parameter_may_pass():
     bn = BatchNorm1dTransformer(copy="yes")
     with sklearn.config_context(skip_parameter_validation=True):
         assert bn.fit(X_IRIS).n_features_in_ == 4

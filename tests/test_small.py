@@ -1,14 +1,16 @@
-"""Small steps and outputs: the bits of the general way, and nothing unusual in them."""
+"""Small steps and outputs have the bits of the general way, with nothing unusual."""
 
 import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sk_batchnorm import BatchNorm1dTransformer, _small
 from sk_batchnorm._kernels import dispatch
+
+from .laws import seeds
 
 pytestmark = [
     pytest.mark.skipif(dispatch.KERNELS != "compiled", reason="has no small steps"),
@@ -70,9 +72,8 @@ def draw(rng, n_features, dtype):
     return X
 
 
-@settings(max_examples=200)
 @given(
-    seed=st.integers(0, 2**32 - 1),
+    seed=seeds,
     n_features=st.integers(1, 30),
     dtype=st.sampled_from(["f4", "f8"]),
     momentum=st.sampled_from([0.1, 0.9, 1.0, 0.0, None]),
@@ -83,7 +84,7 @@ def draw(rng, n_features, dtype):
     affine=st.booleans(),
     with_mean=st.booleans(),
 )
-def test_small_steps_and_outputs_have_the_bits_of_the_general_way(
+def test_small_steps_have_the_bits_of_the_general_way(
     seed, n_features, dtype, **params
 ):
     if params["halflife"] is not None:
@@ -149,7 +150,7 @@ def test_unusual_values_take_the_general_way(spoil, params):
     assert not takes_small_step(bn, X)
 
 
-def test_rows_that_are_one_in_memory_have_their_output():
+def test_rows_that_are_one_in_memory():
     rng = np.random.default_rng(0)
     bn = streaming(rng, halflife=9)
     row = rng.normal(size=4)
