@@ -55,12 +55,12 @@ def stream(scenario, seed):
 
 
 # %%
-# ``BatchNorm1dTransformer`` takes part twice, with the default momentum. Its
-# defaults are PyTorch's rule: the running variance averages the variances within
-# the mini-batches, and the start at mean 0 and variance 1 fades slowly. With
-# ``variance="total"``, the variance also counts how much the means of the
-# mini-batches vary, as they do in a drift; ``bias_correction=True`` leaves the start
-# out.
+# ``BatchNorm1dTransformer`` takes part twice: with a half-life, and with its defaults,
+# which are PyTorch's rule. Both forget at the same rate: with ``momentum=0.1``, 6.6
+# mini-batches of 24 images have halved what was learned before. But PyTorch's running
+# variance averages the variances *within* the mini-batches, and its start at mean 0 and
+# variance 1 fades slowly. With a half-life, the variance also counts how much the means
+# of the mini-batches vary, as they do in a drift, and there is no start.
 #
 # Each mini-batch is first classified with what was known before it came; then
 # the scaler learns from it, then the classifier. All classifiers have the same
@@ -69,12 +69,12 @@ def stream(scenario, seed):
 # Of what PyTorch's rule costs here, the table tells.
 warnings.filterwarnings("ignore", "PyTorch's start|The variance of feature")
 
-OURS = "BatchNorm1d, total variance"
+OURS, PYTORCH = "Half-life of 160 images", "PyTorch's rule"
 SCALERS = {
     "No scaling": StandardScaler(with_mean=False, with_std=False),  # changes nothing
     "StandardScaler": StandardScaler(),
-    OURS: BatchNorm1dTransformer(variance="total", bias_correction=True),
-    "BatchNorm1d, PyTorch's rule": BatchNorm1dTransformer(),
+    OURS: BatchNorm1dTransformer(halflife=160),
+    PYTORCH: BatchNorm1dTransformer(),
 }
 
 
@@ -102,14 +102,15 @@ for name in SCALERS:
     print(f"{name:27}", *cells)
 
 # %%
-# Without drift, total variance and ``StandardScaler`` are equally good: forgetting
-# gains nothing there. Under both drifts, total variance is a little better.
+# Without drift, the half-life and ``StandardScaler`` are equally good: forgetting
+# gains nothing there. Under both drifts, the half-life is a little better.
 # PyTorch's rule is worse than ``StandardScaler`` everywhere, and under the slow drift
 # even worse than no scaling: a corner pixel, where there is hardly ever any ink, hardly
 # varies within a mini-batch; its drift, divided by so little, drowns the other pixels.
 
 WINDOW, PIXEL = 5, 19  # mini-batches in the rolling mean; a pixel near the middle
-COLORS = {"No scaling": "#777777", "StandardScaler": "#D55E00", OURS: "#0072B2"}
+COLORS = {"No scaling": "#777777", "StandardScaler": "#D55E00"}
+COLORS |= {OURS: "#0072B2", PYTORCH: "#E69F00"}
 batches, _ = stream("slow drift", seed=SEEDS[0])
 n_seen = np.cumsum([len(images) for images in batches])
 plt.rc("font", size=12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 FIRST = [
     "plot_adapt_without_labels.py",
+    "plot_rising_level.py",
     "plot_adapt_sensors.py",
     "plot_streaming_drift.py",
 ]
