@@ -1,9 +1,12 @@
-"""ONNX graphs compute what transform does, in two evaluators."""
+"""ONNX graphs compute what transformers, compositions and folded models do.
+
+In onnxruntime, and transforms in onnx's reference evaluator, too.
+"""
 
 import importlib
 import subprocess
 import sys
-from pathlib import Path
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -79,7 +82,6 @@ from skl2onnx.common import data_types  # noqa: E402
 
 import sk_batchnorm.onnx  # noqa: E402
 
-ROOT = Path(__file__).parents[1]
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
 
@@ -164,7 +166,7 @@ def test_random_transformers_that_track_nothing(case):
     assert_same_transform(*case)
 
 
-@pytest.mark.parametrize("shape", [(20_000, 2), (100, 2, 200)])
+@pytest.mark.parametrize("shape", [(5000, 2), (50, 2, 100)])
 @pytest.mark.parametrize(
     ("dtype", "ratio", "nodes"),
     [
@@ -270,7 +272,7 @@ def test_large_integers_are_not_rounded_to_float32_first():
 
 
 @pytest.mark.parametrize("columns", [["count", "x", "y"], ["x", "y", "count"]])
-def test_columns_one_by_one_are_float64_if_one_of_them_is(columns):
+def test_columns_are_float64_if_one_of_them_is(columns):
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(50, 2)), columns=["x", "y"])
     X["count"] = np.arange(50) + 2**40
@@ -283,7 +285,7 @@ def test_columns_one_by_one_are_float64_if_one_of_them_is(columns):
         assert_allclose(probability, pipe.predict_proba(X), rtol=1e-12, atol=1e-12)
 
 
-def test_merged_columns_have_the_type_that_skl2onnx_declares():
+def test_merged_columns_have_the_declared_type():
     """That of the first; float64 all the same up to the end."""
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"count": np.arange(50), "time": 1e9 + rng.normal(size=50)})
@@ -337,10 +339,9 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("place", PLACES)
-def test_any_place(place, dtype):
-    rng = np.random.default_rng(0)
+def test_any_place(place):
+    rng, dtype = np.random.default_rng(0), "float32" if place == "first" else "float64"
     X = rng.normal(3.0, 2.0, (60, 4)).astype(dtype)
     model = PLACES[place](X, X @ [1.0, 2.0, 3.0, 4.0])
     predicts = hasattr(model, "predict")
@@ -465,35 +466,23 @@ def assert_equal_outputs(actual, expected):
         assert_array_equal(actual[name], values)
 
 
-def assert_as_a_pipeline(place, kind, n_classes, options):
-    X, y = rows(n_classes)
+@pytest.mark.parametrize("place", CLASSIFIERS)
+def test_streaming_pipeline_is_a_pipeline(place):
+    """Of either class, for two classes and three, with each option."""
     make = streaming(CLASSIFIERS[place])
-    expected, actual = (
-        run_model(model, X, OPTIONS[options](model))
-        for model in (make(Pipeline).fit(X, y), make(kind).fit(X, y))
-    )
-    assert_equal_outputs(actual, expected)
-
-
-@pytest.mark.parametrize("kind", [StreamingPipeline, SubclassedPipeline])
-@pytest.mark.parametrize("n_classes", [2, 3])
-@pytest.mark.parametrize("place", CLASSIFIERS)
-def test_streaming_pipeline_is_a_pipeline(place, n_classes, kind):
-    assert_as_a_pipeline(place, kind, n_classes, "none")
-
-
-@pytest.mark.parametrize("options", [name for name in OPTIONS if name != "none"])
-@pytest.mark.parametrize("place", CLASSIFIERS)
-def test_streaming_pipeline_takes_options(place, options):
-    assert_as_a_pipeline(place, StreamingPipeline, 2, options)
-
-
-@pytest.mark.parametrize("place", CLASSIFIERS)
-def test_streaming_pipeline_predicts(place):
-    X, y = rows(3)
-    model = streaming(CLASSIFIERS[place])(StreamingPipeline).fit(X, y)
-    label, *_ = run_model(model, X).values()
-    assert_array_equal(label.ravel(), model.predict(X))
+    for n_classes, kind, options in [
+        (3, StreamingPipeline, ["none"]),
+        (2, SubclassedPipeline, OPTIONS),
+    ]:
+        X, y = rows(n_classes)
+        peer, model = make(Pipeline).fit(X, y), make(kind).fit(X, y)
+        for name in options:
+            actual = run_model(model, X, OPTIONS[name](model))
+            expected = run_model(peer, X, OPTIONS[name](peer))
+            assert_equal_outputs(actual, expected)
+            if name == "none":
+                label, *_ = actual.values()
+                assert_array_equal(label.ravel(), model.predict(X))
 
 
 @pytest.mark.parametrize("place", REGRESSORS)
@@ -553,11 +542,10 @@ FROZEN = {
 }
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("place", FROZEN_PLACES)
 @pytest.mark.parametrize("inside", FROZEN)
-def test_frozen_predicts(inside, place, n_classes):
-    X, y = rows(n_classes)
+def test_frozen_predicts(inside, place):
+    X, y = rows(3 if place == "alone" or inside == "logistic" else 2)
     model = FROZEN_PLACES[place](FrozenEstimator(FROZEN[inside]().fit(X, y)))
     label, probability = run_model(model.fit(X, y), X).values()
     assert_array_equal(label, model.predict(X))
@@ -566,8 +554,10 @@ def test_frozen_predicts(inside, place, n_classes):
 
 
 # None of several steps, of which skl2onnx calibrates the probabilities.
-@pytest.mark.parametrize("n_classes", [2, 3])
-@pytest.mark.parametrize("make", [hinge, LinearSVC, LR, FROZEN["forest"]])
+@pytest.mark.parametrize(
+    ("make", "n_classes"),
+    [(hinge, 2), (hinge, 3), (LinearSVC, 3), (LR, 2), (FROZEN["forest"], 3)],
+)
 def test_frozen_is_calibrated(make, n_classes):
     X, y = rows(n_classes)
     model = CalibratedClassifierCV(FrozenEstimator(make().fit(X, y))).fit(X, y)
@@ -577,17 +567,18 @@ def test_frozen_is_calibrated(make, n_classes):
     assert_allclose(probability, model.predict_proba(X), atol=1e-5)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("inside", ["logistic", "pipeline", "streaming", "search"])
-def test_frozen_takes_options(inside, options):
+@pytest.mark.parametrize("wrap", [FrozenEstimator, FitOnce])
+@pytest.mark.parametrize("inside", FROZEN)
+def test_a_wrapper_is_what_it_holds(inside, wrap):
     X, y = rows(3)
     model = FROZEN[inside]().fit(X, y)
-    frozen = FrozenEstimator(model)
-    expected = run_model(model, X, OPTIONS[options](model))
-    actual = run_model(frozen, X, OPTIONS[options](frozen))
-    assert_equal_outputs(actual, expected)
+    wrapped = wrap(model).fit(X, y)
+    model = wrapped.estimator_ if wrap is FitOnce else model
+    for options in OPTIONS.values():
+        expected = run_model(model, X, options(model))
+        assert_equal_outputs(run_model(wrapped, X, options(wrapped)), expected)
     inner = {id(model): {"zipmap": False}}
-    pipe = make_pipeline(FrozenEstimator(BN().fit(X)), frozen)
+    pipe = make_pipeline(FrozenEstimator(BN().fit(X)), wrapped)
     assert list(run_model(pipe, X, inner)) == list(run_model(model, X, inner))
 
 
@@ -636,24 +627,18 @@ def test_frozen_regressor():
             assert_allclose(output.ravel(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_frozen_is_not_fitted():
-    with pytest.raises(NotFittedError):
-        to_onnx(FrozenEstimator(BN()), X)
-
-
 # What fold makes
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("n_classes", [2, 3])
-@pytest.mark.parametrize("kind", [Pipeline, StreamingPipeline])
-def test_folded(kind, n_classes, options):
+@pytest.mark.parametrize(("kind", "n_classes"), [(Pipeline, 2), (StreamingPipeline, 3)])
+def test_folded(kind, n_classes):
     X, y = rows(n_classes)
     pipe = kind([("bn", BN()), ("logistic", LR())]).fit(X, y)
     folded = fold(pipe)
-    models = [folded, folded[-1], FrozenEstimator(folded), make_pipeline(folded[-1])]
-    for model in models:
-        label, *probability = run_model(model, X, OPTIONS[options](model)).values()
+    last = folded[-1]
+    models = [folded, last, FrozenEstimator(folded), make_pipeline(last)]
+    for model, options in product(models, OPTIONS.values()):
+        label, *probability = run_model(model, X, options(model)).values()
         assert_array_equal(label, pipe.predict(X))
         if len(probability) > 1:  # "columns"
             probability = np.transpose(probability)
@@ -662,25 +647,16 @@ def test_folded(kind, n_classes, options):
         else:
             (probability,) = probability
         assert_allclose(probability, pipe.predict_proba(X), atol=1e-5)
-
-
-def test_folded_in_composites():
-    X, y = rows(3)
-    folded = fold(make_pipeline(BN(), LR()).fit(X, y))
     for model in (
-        StackingClassifier([("a", folded[-1]), ("b", folded)], cv="prefit"),
-        VotingClassifier([("a", FrozenEstimator(folded[-1]))], **SOFT),
-        CalibratedClassifierCV(FrozenEstimator(folded[-1])),
+        StackingClassifier([("a", last), ("b", folded)], cv="prefit"),
+        VotingClassifier([("a", FrozenEstimator(last))], **SOFT),
+        CalibratedClassifierCV(FrozenEstimator(last)),
     ):
         label, _ = run_model(model.fit(X, y), X).values()
         assert_array_equal(label, model.predict(X))
-
-
-def test_folded_regressor():
-    X, _ = rows()
-    pipe = make_pipeline(MinMaxScaler(), BN(), Ridge()).fit(X, X @ [1.0, 2.0, 3.0, 4.0])
-    (output,) = run_model(fold(pipe), X).values()
-    assert_allclose(output.ravel(), pipe.predict(X), rtol=1e-5)
+    regressor = make_pipeline(MinMaxScaler(), BN(), Ridge()).fit(X, y)
+    (output,) = run_model(fold(regressor), X).values()
+    assert_allclose(output.ravel(), regressor.predict(X), rtol=1e-5, atol=1e-5)
 
 
 def test_folded_before_the_import():
@@ -694,7 +670,9 @@ def test_folded_before_the_import():
         "import skl2onnx, sk_batchnorm.onnx\n"
         "print([n.op_type for n in skl2onnx.to_onnx(folded, X).graph.node])"
     )
-    result = run(code)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
     assert result.stdout == "['LinearRegressor']\n", result.stderr
 
 
@@ -787,14 +765,14 @@ TARGETS = {
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_nest_with_a_target(dtype, target):
-    X, y = table(dtype)
-    y = y / 1000 if target in ("none", "neither", "identity") else y
-    model = StreamingTransformedTargetRegressor(
-        nest(regress()), transformer=TARGETS[target]()
-    )
-    assert_same_prediction(learned(model, X, y), X, dtype)
+def test_nest_with_a_target(target):
+    for dtype in TOLERANCE if target == "ours" else ["float64"]:
+        X, y = table(dtype)
+        y = y / 1000 if target in ("none", "neither", "identity") else y
+        model = StreamingTransformedTargetRegressor(
+            nest(regress()), transformer=TARGETS[target]()
+        )
+        assert_same_prediction(learned(model, X, y), X, dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -863,17 +841,18 @@ def test_columns_however_they_are_chosen(name):
         np.array([False, True, True]),
         lambda X: [2, 1, 0],
     ],
+    ids=range(9),
 )
-@pytest.mark.parametrize("part", [BN, lambda: "passthrough", lambda: FitOnce(PCA(1))])
-def test_columns_of_an_array(part, columns):
+def test_columns_of_an_array(columns):
     X = np.random.default_rng(0).normal([1.0, 5.0, 9.0], size=(60, 3))
     X = X.astype(np.float32)
-    model = StreamingColumnTransformer(
-        [("a", part(), columns), ("b", part(), columns)],
-        transformer_weights={"a": 3.0},
-        remainder="passthrough",
-    )
-    assert_same_transform_of_columns(learned(model, X), X)
+    for part in (BN(), "passthrough", FitOnce(PCA(1))):
+        model = StreamingColumnTransformer(
+            [("a", part, columns), ("b", part, columns)],
+            transformer_weights={"a": 3.0},
+            remainder="passthrough",
+        )
+        assert_same_transform_of_columns(learned(model, X), X)
 
 
 def test_columns_of_several_arrays():
@@ -985,13 +964,10 @@ def test_union(dtype):
     assert_same_transform_of_columns(learned(union, X), X)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("inside", FROZEN)
-def test_fit_once_is_what_it_has_fitted(inside, options):
+def test_fit_once_in_composites(inside):
     X, y = rows(3)
     once = FitOnce(FROZEN[inside]()).fit(X, y)
-    expected = run_model(once.estimator_, X, OPTIONS[options](once.estimator_))
-    assert_equal_outputs(run_model(once, X, OPTIONS[options](once)), expected)
     for model in (
         StackingClassifier([("a", once)], cv="prefit"),
         VotingClassifier([("a", FitOnce(FROZEN[inside]()))], **SOFT),
@@ -1027,20 +1003,23 @@ SEVERAL = {"alone", "default", "of a pipeline", "of another", "last", "search"}
 SEVERAL |= {"fitted once", "outputs", "of outputs"}
 
 
-@pytest.mark.parametrize("n_outputs", [1, 3])
 @pytest.mark.parametrize("place", TARGET_PLACES)
-@pytest.mark.parametrize("kind", TARGET_REGRESSORS)
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize(
+    ("dtype", "kind", "n_outputs"),
+    [
+        ("float32", StreamingTransformedTargetRegressor, 1),
+        ("float64", TransformedTargetRegressor, 1),
+        ("float64", StreamingTransformedTargetRegressor, 3),
+        ("int64", TransformedTargetRegressor, 3),
+    ],
+)
 def test_target_anywhere(dtype, kind, place, n_outputs):
-    if n_outputs > 1 and place not in SEVERAL:
-        pytest.skip("has one output")
+    n_outputs = n_outputs if place in SEVERAL else 1
     if dtype == "int64" and place == "stacking":
         pytest.skip("skl2onnx stacks none of integers")
     X = np.random.default_rng(0).normal(3.0, 50.0, (60, 4)).astype(dtype)
-    y = (
-        1000
-        + X @ np.arange(4 * n_outputs).reshape(4, -1) * [1.0, -9.0, 90.0][:n_outputs]
-    )
+    coef = np.arange(4 * n_outputs).reshape(4, -1) * [1.0, -9.0, 90.0][:n_outputs]
+    y = 1000 + X @ coef
     y = y if "outputs" in place or n_outputs > 1 else y[:, 0]
     model = TARGET_PLACES[place](
         lambda regressor: kind(regressor, transformer=BN(weight_init=2, bias_init=1))
@@ -1165,21 +1144,6 @@ def test_target_of_two_results():
         to_onnx(bayes, X, options=options)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        FitOnce(OneHotEncoder()),
-        make_streaming_column_transformer((BN(), [0])),
-        make_streaming_union(BN()),
-        StreamingTransformedTargetRegressor(Ridge()),
-        TransformedTargetRegressor(Ridge()),
-    ],
-)
-def test_compositions_not_fitted(model):
-    with pytest.raises(NotFittedError):
-        to_onnx(model, X)
-
-
 def test_subclasses_of_compositions():
     class Columns(StreamingColumnTransformer):
         pass
@@ -1288,8 +1252,7 @@ BOUNDS = {"clip": 0.7, "handle_missing": "mean"}
     ],
     ids=str,
 )
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("trailing", [(), (4,)])
+@pytest.mark.parametrize(("dtype", "trailing"), [("float32", ()), ("float64", (4,))])
 def test_nodes_that_limit_and_fill(settings, nodes, dtype, trailing):
     """At every length, as NaN passes through vectors of processors in another way."""
     rng = np.random.default_rng(0)
@@ -1310,28 +1273,8 @@ def test_nodes_that_limit_and_fill(settings, nodes, dtype, trailing):
                 sure |= np.abs(normalised) > 0.7 * (1 + 1e-5)
         for (output,) in outputs(graph, X):
             assert_array_equal(output[sure], out[sure])
-
-
-def test_integers_are_limited():
-    X = np.random.default_rng(0).integers(0, 100, (50, 3)) + 2**40
-    bn = BatchNorm1dTransformer(weight_init=2.0, **BOUNDS).fit(X)
-    assert_same_transform(bn, X, "float32")
-
-
-@pytest.mark.parametrize(
-    ("clip", "weight", "var"),
-    [(1e39, 1.0, 1.0), (1e-39, 1.0, 1.0), (2.0, 1e-40, 1.0), (2.0, 1.0, 1e-80)],
-)
-def test_limits_beyond_float32(clip, weight, var):
-    state = {"running_mean": 0.0, "running_var": var, "weight": weight, "bias": 0.0}
-    state = {name: [value, 1.0] for name, value in state.items()}
-    bn = BatchNorm1dTransformer(2, eps=0, clip=clip)
-    bn.load_state_dict({**state, "num_batches_tracked": 1})
-    X = np.array([[0.0, 0.0], [1e-30, 1.0], [3e38, -1.0]], dtype=np.float32)
-    graph = to_onnx(bn, X)
-    assert node_types(graph)[0] == node_types(graph)[-1] == "Cast"
-    for (output,) in outputs(graph, X):
-        assert_allclose(output, bn.transform(X), rtol=1e-6)
+    integers = rng.integers(0, 100, (50, 3)) + 2**40
+    assert_same_transform(clone(bn).fit(integers), integers, "float32")
 
 
 @pytest.mark.parametrize("with_mean", [True, False])
@@ -1348,13 +1291,18 @@ def test_a_feature_never_observed_is_filled(with_mean, track):
         assert_array_equal(output[:, 1], 2.0)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+OPSETS = range(9, skl2onnx.get_latest_tested_opset_version() + 1)
+
+
 @pytest.mark.parametrize("tracking", [True, False])
-@pytest.mark.parametrize(
-    "opset", range(9, skl2onnx.get_latest_tested_opset_version() + 1)
-)
-def test_opsets_that_limit_and_fill(opset, tracking, dtype):
-    X = np.random.default_rng(0).normal(3.0, 1.0, (9, 3, 2)).astype(dtype)
+@pytest.mark.parametrize("opset", OPSETS)
+def test_opsets(opset, tracking):
+    rng, dtype = np.random.default_rng(0), ["float32", "float64"][opset % 2]
+    X = rng.normal(100.0, 1.0, (9, 3, 2)).astype("float32")
+    bn = BatchNorm1dTransformer(track_running_stats=tracking).fit(X)
+    graph = assert_same_transform(bn, X, "float32", target_opset=opset)
+    assert graph.opset_import[0].version == opset
+    X = rng.normal(3.0, 1.0, (9, 3, 2)).astype(dtype)
     bn = BatchNorm1dTransformer(track_running_stats=tracking, bias_init=0.5, **BOUNDS)
     bn.fit(X)
     X[4:7, 0] = np.nan
@@ -1363,15 +1311,20 @@ def test_opsets_that_limit_and_fill(opset, tracking, dtype):
     assert_same_transform(bn, X, dtype, target_opset=opset)
 
 
-@pytest.mark.parametrize("tracking", [True, False])
 @pytest.mark.parametrize(
-    "opset", range(9, skl2onnx.get_latest_tested_opset_version() + 1)
+    ("clip", "weight", "var"),
+    [(1e39, 1.0, 1.0), (1e-39, 1.0, 1.0), (2.0, 1e-40, 1.0), (2.0, 1.0, 1e-80)],
 )
-def test_opsets(opset, tracking):
-    X = np.random.default_rng(0).normal(100.0, 1.0, (9, 3, 2)).astype(np.float32)
-    bn = BatchNorm1dTransformer(track_running_stats=tracking).fit(X)
-    graph = assert_same_transform(bn, X, "float32", target_opset=opset)
-    assert graph.opset_import[0].version == opset
+def test_limits_beyond_float32(clip, weight, var):
+    state = {"running_mean": 0.0, "running_var": var, "weight": weight, "bias": 0.0}
+    state = {name: [value, 1.0] for name, value in state.items()}
+    bn = BatchNorm1dTransformer(2, eps=0, clip=clip)
+    bn.load_state_dict({**state, "num_batches_tracked": 1})
+    X = np.array([[0.0, 0.0], [1e-30, 1.0], [3e38, -1.0]], dtype=np.float32)
+    graph = to_onnx(bn, X)
+    assert node_types(graph)[0] == node_types(graph)[-1] == "Cast"
+    for (output,) in outputs(graph, X):
+        assert_allclose(output, bn.transform(X), rtol=1e-6)
 
 
 def test_settings_and_numbers_assigned_after_fit():
@@ -1407,7 +1360,7 @@ def test_the_number_of_time_points_may_be_left_open():
                 assert_allclose(output, bn.transform(X[..., :n]), atol=1e-12)
 
 
-def test_a_number_of_features_left_open_is_the_transformer_s():
+def test_the_number_of_features_may_be_left_open():
     X = np.random.default_rng(0).normal(size=(10, 3))
     kind = data_types.DoubleTensorType([None, None])
     graph = assert_same_transform(
@@ -1427,11 +1380,23 @@ def test_what_transform_refuses_a_graph_does_not():
         assert_array_equal(output, [[5.0, 5.0]])
 
 
-def test_not_fitted():
-    X = np.zeros((2, 3))
-    for model in (BatchNorm1dTransformer(), with_ridge(X, None)):
-        with pytest.raises(NotFittedError, match="BatchNorm1dTransformer"):
-            to_onnx(model, X)
+@pytest.mark.parametrize(
+    "model",
+    [
+        BN(),
+        make_pipeline(BN(), Ridge()),
+        FrozenEstimator(BN()),
+        FitOnce(OneHotEncoder()),
+        make_streaming_column_transformer((BN(), [0])),
+        make_streaming_union(BN()),
+        StreamingTransformedTargetRegressor(Ridge()),
+        TransformedTargetRegressor(Ridge()),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_not_fitted(model):
+    with pytest.raises(NotFittedError):
+        to_onnx(model, X)
 
 
 @pytest.mark.parametrize(
@@ -1476,43 +1441,9 @@ def test_importing_it_again_changes_nothing():
     assert to_onnx(bn, X) == before
 
 
-def run(code):
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize("missing", ["onnx", "skl2onnx"])
-def test_missing(missing):
-    result = run(
-        f"import sys; sys.modules[{missing!r}] = None; import sk_batchnorm.onnx"
-    )
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError: sk_batchnorm.onnx needs skl2onnx")
-    assert 'pip install "sk-batchnorm[onnx]"' in last
-
-
-def test_only_who_imports_it_pays():
-    result = run(
-        "import sys, sk_batchnorm; print({'onnx', 'skl2onnx'} & {*sys.modules})"
-    )
-    assert result.stdout == "set()\n", result.stderr
-
-
-def test_benchmark():
-    if not (ROOT / "benchmarks").exists():
-        pytest.skip("the benchmarks are in the repository, not in the package")
-    result = run(
-        "from benchmarks.onnx_nodes import measure\n"
-        "measure('float32', (50, 3), rounds=1)"
-    )
-    lines = result.stdout.strip().splitlines()
-    assert lines[0] == "float32, 50 × 3", result.stderr
-    error = {line.split("  ")[-1]: float(line.split()[2]) for line in lines[1:]}
-    assert len(error) == 5
-    assert error.pop("BatchNormalization") > 1e-5  # what the Sub is for
-    assert max(error.values()) < 1e-5
+def test_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skl2onnx", None)
+    monkeypatch.delitem(sys.modules, "sk_batchnorm.onnx")
+    message = r'needs skl2onnx.* pip install "sk-batchnorm\[onnx\]"'
+    with pytest.raises(ImportError, match=message):
+        importlib.import_module("sk_batchnorm.onnx")
