@@ -1,4 +1,7 @@
-"""Every cell of the README's comparison table, in its order."""
+"""Every cell of the README's comparison table, in its order.
+
+What others do may improve any day: these tests run weekly, by ``pytest -m peers``.
+"""
 
 import inspect
 import re
@@ -12,6 +15,8 @@ from sklearn.base import BaseEstimator
 from sklearn.preprocessing import StandardScaler
 
 from sk_batchnorm import BatchNorm1dTransformer
+
+pytestmark = pytest.mark.peers
 
 NAN = np.array([[1.0], [np.nan], [2.0]])
 INFINITE = np.array([[1.0], [np.inf], [2.0]])
