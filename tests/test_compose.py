@@ -557,7 +557,7 @@ def test_in_a_fitted_pipeline_it_is_not_fitted_again():
     assert bits(pipe[0]) != before
 
 
-def test_later_mini_batches_have_the_features_of_the_first():
+def test_later_mini_batches_have_the_same_features():
     once = FitOnce(StandardScaler()).partial_fit(flights()[["a", "b"]])
     for later in (["a"], ["b", "a"], ["a", "c"]):
         with unchanged(once), pytest.raises(ValueError, match="feature"):

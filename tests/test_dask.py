@@ -248,7 +248,7 @@ def test_one_mini_batch_of_all_chunks(seed, lengths, bias_correction, **rule):
     assert_same_state(clone(bn).partial_fit(chunks), clone(local).partial_fit(X))
 
 
-def test_chunks_of_a_single_row_are_as_their_rows_together():
+def test_chunks_of_a_single_row():
     """Though none of them has a variance: how X is cut does not make the rows few."""
     X = random_rows(40)
     rows = da.from_array(X, chunks=(1, 3))
@@ -312,7 +312,7 @@ def test_sparse_chunks(kind):
         DaskBatchNorm1dTransformer().fit(no_compute(chunks))
 
 
-def test_a_feature_never_observed_is_named_as_in_memory():
+def test_a_feature_never_observed_is_named():
     X = random_rows(40)
     X[:, 1] = np.nan
     bn = DaskBatchNorm1dTransformer(batch_size=10)

@@ -503,7 +503,7 @@ def test_nothing_between_the_pair(nothing):
     assert "BatchNorm1dTransformer" not in repr(folded)
 
 
-def test_a_pipeline_within_another_before_the_pair_stays():
+def test_a_pipeline_before_the_pair_stays():
     inner = make_pipeline(StandardScaler(), BatchNorm1dTransformer(), "passthrough")
     pipe = make_pipeline(inner, BatchNorm1dTransformer(), Ridge()).fit(X, Y)
     folded = fold(pipe)

@@ -334,7 +334,7 @@ def test_a_function_scores_all_rows_and_predictions():
         scorer(model, X[TEST], Y[TEST])
 
 
-def test_scorer_needs_the_methods_that_its_metric_needs():
+def test_scorer_needs_the_methods_of_its_metric():
     scorer = make_prequential_scorer("neg_log_loss", batch_size=8)
     with pytest.raises(AttributeError, match="predict_proba"):
         scorer(fit(sgd()), X[TEST], Y[TEST])

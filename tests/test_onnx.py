@@ -265,7 +265,7 @@ def test_other_real_numbers_become_float32(dtype, kind, track_running_stats):
     assert_same_transform(bn, X, "float32", initial_types=initial_types)
 
 
-def test_large_integers_are_not_rounded_to_float32_first():
+def test_large_integers_are_not_rounded_first():
     seconds = np.random.default_rng(0).integers(0, 86_400, (1000, 1)) + 1_700_000_000
     bn = BatchNorm1dTransformer().fit(seconds)
     assert_same_transform(bn, seconds.astype(np.int64), "float32")
@@ -504,20 +504,6 @@ def test_streaming_pipeline_without_options():
     assert_array_equal(outputs["output_label"], pipe.predict(X))
     actual = [[each[0], each[1]] for each in outputs["output_probability"]]
     assert_allclose(actual, pipe.predict_proba(X), rtol=1e-5, atol=1e-5)
-
-
-def test_what_the_page_says_of_calibration():
-    """When skl2onnx mends it, the page is to be mended."""
-    X, y = rows()
-    wrong = CalibratedClassifierCV(make_pipeline(MinMaxScaler(), LR()), cv=2)
-    right = make_pipeline(BN(), CalibratedClassifierCV(LR(), cv=2))
-    errors = []
-    for model in (wrong.fit(X, y), right.fit(X, y)):
-        _, probability = run_model(model, X).values()
-        probability = [list(each.values()) for each in probability]
-        errors.append(np.abs(probability - model.predict_proba(X)).max())
-    assert errors[0] > 0.1
-    assert errors[1] < 1e-5
 
 
 # FrozenEstimator: as if what is in it stood there.
@@ -1423,7 +1409,7 @@ def test_three_dimensions_can_t_come_in_parts():
         to_onnx(bn, initial_types=parts)
 
 
-def test_what_transform_would_refuse_of_the_transformer():
+def test_what_transform_would_refuse():
     X = np.arange(6.0).reshape(2, 3)
     bn = BatchNorm1dTransformer().fit(X)
     bn.weight_ = np.ones(2)

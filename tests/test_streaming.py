@@ -261,7 +261,7 @@ def wrecking(nest, X, y, method, error=ValueError):
     st.sampled_from([ValueError, KeyboardInterrupt]),
     st.integers(0, 2),
 )
-def test_a_leaf_that_fails_changes_nothing_and_is_named(
+def test_a_leaf_that_fails_changes_nothing(
     nest, data, method, error, n_before
 ):
     paths = [
@@ -770,7 +770,7 @@ def test_metadata_are_routed_through_the_nest(remainder):
 
 
 @with_routing
-def test_metadata_of_functions_of_the_target_need_no_route():
+def test_functions_of_the_target_need_no_route():
     regressor = SGDRegressor(random_state=0).set_partial_fit_request(sample_weight=True)
     model = StreamingTransformedTargetRegressor(
         regressor, func=np.cbrt, inverse_func=lambda y: y**3
