@@ -33,6 +33,7 @@ from sk_batchnorm._compat import (
     ROUTED_METHODS,
     check_parameters,
     check_transformers,
+    is_routing_enabled,
     names_of_chosen,
     target_ndim,
 )
@@ -46,7 +47,6 @@ from sk_batchnorm._streaming import (
     TransformingLearner,
     are_taken,
     if_parts_stream,
-    is_routing_enabled,
     learners,
     route,
     stopwatch,
