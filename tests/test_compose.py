@@ -439,6 +439,16 @@ def test_bad_targets_leave_no_trace(later, match):
     model.partial_fit(X, pd.Series(y)).partial_fit(X, list(y))
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_masked_targets(method):
+    X, y = minibatch(0)
+    model = target_model()
+    refused = pytest.raises(ValueError, match="Leave out the rows whose target is mask")
+    with unchanged(model), refused:
+        getattr(model, method)(X, np.ma.masked_less(y, 0))
+    getattr(model, method)(X, np.ma.asarray(y))
+
+
 class FailsBack(StandardScaler):
     def inverse_transform(self, X):
         raise ValueError("no way back")
