@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from datetime import timedelta
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -53,17 +54,17 @@ def synchronous():
         yield
 
 
-# A chunk is not moved to a worker that is idle, see below. Workers that begin as forks
-# of a process that has imported all they need begin in a third of the time.
-CLUSTER = {"distributed.scheduler.work-stealing": False}
-if "forkserver" in multiprocessing.get_all_start_methods():
-    CLUSTER["distributed.worker.multiprocessing-method"] = "forkserver"
-
-
 @pytest.fixture(scope="module")
 def two_workers():
+    # Nor is a chunk moved to a worker that is idle; see below.
+    config = {"distributed.scheduler.work-stealing": False}
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        # Workers are forks of a process that has imported all they need.
+        multiprocessing.set_forkserver_preload(["distributed", "sk_batchnorm.dask"])
+        forkserver.ensure_running()
+        config["distributed.worker.multiprocessing-method"] = "forkserver"
     with (
-        dask.config.set(CLUSTER),
+        dask.config.set(config),
         distributed.LocalCluster(
             n_workers=2,
             threads_per_worker=1,
@@ -884,7 +885,7 @@ def test_a_task_that_kills_its_workers(cluster):
     def die(chunk):
         os._exit(1)
 
-    X = da.from_array(random_rows(40), chunks=(20, 3))
+    X = da.from_array(random_rows(40))  # one chunk, which kills one worker
     bn = DaskBatchNorm1dTransformer().fit(X)
     before = state_bits(bn)
 
