@@ -334,12 +334,6 @@ def test_a_function_scores_all_rows_and_predictions():
         scorer(model, X[TEST], Y[TEST])
 
 
-def test_scorer_needs_the_methods_of_its_metric():
-    scorer = make_prequential_scorer("neg_log_loss", batch_size=8)
-    with pytest.raises(AttributeError, match="predict_proba"):
-        scorer(fit(sgd()), X[TEST], Y[TEST])
-
-
 def pickled(scorer):
     return pickle.loads(pickle.dumps(scorer))
 
@@ -522,25 +516,42 @@ def test_weights_of_a_search_reach_the_scorer():
 
 @pytest.mark.parametrize("batch_size", [0, -1, 1.5, "10", None])
 def test_batch_size_is_a_positive_integer(batch_size):
-    for call in (
-        lambda: prequential_predict(fit(sgd()), X, Y, batch_size=batch_size),
-        lambda: make_prequential_scorer(batch_size=batch_size),
-    ):
-        with pytest.raises(InvalidParameterError, match="'batch_size' parameter"):
-            call()
+    invalid = pytest.raises(InvalidParameterError, match="'batch_size' parameter")
+    with invalid:
+        prequential_predict(fit(sgd()), X, Y, batch_size=batch_size)
+    with invalid:
+        make_prequential_scorer(batch_size=batch_size)
 
 
-def test_method_and_scoring_are_checked_at_once():
-    with pytest.raises(InvalidParameterError, match="'method' parameter"):
-        prequential_predict(fit(sgd()), X, Y, batch_size=8, method="transform")
+@pytest.mark.parametrize(
+    ("method", "error", "message"),
+    [
+        ("transform", InvalidParameterError, "'method' parameter"),
+        ("predict_proba", AttributeError, "predict_proba"),
+    ],
+)
+def test_methods_are_checked_at_once(method, error, message):
+    with pytest.raises(error, match=message):
+        prequential_predict(fit(sgd()), X, Y, batch_size=8, method=method)
+
+
+@pytest.mark.parametrize(
+    ("scoring", "error", "message"),
+    [
+        (["accuracy"], InvalidParameterError, "'scoring' parameter"),
+        ("acuracy", ValueError, "valid scoring"),
+        (accuracy_score, ValueError, "make_scorer"),
+    ],
+)
+def test_scoring_is_checked_at_once(scoring, error, message):
+    with pytest.raises(error, match=message):
+        make_prequential_scorer(scoring, batch_size=8)
+
+
+def test_scorers_need_what_they_score_by():
+    scorer = make_prequential_scorer("neg_log_loss", batch_size=8)
     with pytest.raises(AttributeError, match="predict_proba"):
-        prequential_predict(fit(sgd()), X, Y, batch_size=8, method="predict_proba")
-    with pytest.raises(InvalidParameterError, match="'scoring' parameter"):
-        make_prequential_scorer(["accuracy"], batch_size=8)
-    with pytest.raises(ValueError, match="valid scoring"):
-        make_prequential_scorer("acuracy", batch_size=8)
-    with pytest.raises(ValueError, match="make_scorer"):
-        make_prequential_scorer(accuracy_score, batch_size=8)
+        scorer(fit(sgd()), X[TEST], Y[TEST])
     scorer = make_prequential_scorer(batch_size=8)
     with pytest.raises(ValueError, match="MiniBatchKMeans is neither"):
         scorer(fit(MiniBatchKMeans(2, n_init=1)), X[TEST], Y[TEST])

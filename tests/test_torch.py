@@ -125,12 +125,6 @@ def test_the_kinds_of_layers():
     assert_array_equal(from_torch(sync).running_var_, from_torch(lazy).running_var_)
 
 
-def test_a_layer_without_a_count():
-    layer = torch.nn.BatchNorm1d(3)
-    layer.num_batches_tracked = None  # as in checkpoints from before PyTorch 0.4.1
-    assert from_torch(layer).num_batches_tracked_ == 0
-
-
 def test_the_transformer_is_no_view_of_the_layer():
     layer = trained(torch.nn.BatchNorm1d(3))
     bn = from_torch(layer)  # of float64: nothing to convert
@@ -275,9 +269,11 @@ def test_into_a_layer(kind, dtype):
         assert torch.equal(layer.state_dict()[key], value)
 
 
-def test_into_a_layer_without_a_count():
+def test_a_layer_without_a_count():
+    """As in checkpoints from before PyTorch 0.4.1."""
     layer = torch.nn.BatchNorm1d(3, dtype=torch.float64)
     layer.num_batches_tracked = None
+    assert from_torch(layer).num_batches_tracked_ == 0
     bn = BatchNorm1dTransformer(momentum=None).fit(X)
     to_torch(bn, into=layer)
     layer(tensor(X[:10]))
@@ -319,13 +315,6 @@ def test_into_a_layer_that_does_not_fit(layer, settings, error, message):
     assert getattr(layer, "momentum", 0.1) == 0.1
     for key, value in layer.state_dict().items():
         assert torch.equal(value, before[key])
-
-
-def test_into_a_layer_has_its_own_dtype():
-    bn = BatchNorm1dTransformer().fit(X)
-    for other in ({"dtype": torch.float64}, {"device": "cpu"}):
-        with pytest.raises(ValueError, match="its own dtype and device"):
-            to_torch(bn, into=torch.nn.BatchNorm1d(3), **other)
 
 
 # More than a plain layer
@@ -409,7 +398,7 @@ def test_a_weight_that_is_computed(wrap):
     assert_allclose(bn.transform(X), output(layer, X), rtol=1e-12, atol=1e-10)
 
 
-def test_a_lazy_layer_that_has_loaded_a_state():
+def test_lazy_layers_that_know_too_little():
     lazy = torch.nn.LazyBatchNorm1d(dtype=torch.float64)
     lazy.load_state_dict(trained(torch.nn.BatchNorm1d(3)).state_dict())
     with pytest.raises(ValueError, match="in eval mode"):
@@ -417,10 +406,7 @@ def test_a_lazy_layer_that_has_loaded_a_state():
     expected = output(lazy, X)
     assert_allclose(from_torch(lazy).transform(X), expected, rtol=1e-12, atol=1e-10)
     assert to_torch(BatchNorm1dTransformer().fit(X), into=lazy) is lazy
-
-
-def test_a_lazy_layer_that_learns_nothing():
-    """PyTorch does not keep its number of features."""
+    # PyTorch does not keep the number of features if nothing is learned.
     layer = torch.nn.LazyBatchNorm1d(affine=False, track_running_stats=False).double()
     expected = layer(tensor(X))
     with pytest.raises(ValueError, match=r"`layer.num_features = 3`"):
@@ -497,14 +483,37 @@ def test_what_is_no_layer():
         BatchNorm1dTransformer().load_state_dict(state)
 
 
-def test_what_is_no_transformer():
-    for other in (StandardScaler().fit(X), torch.nn.BatchNorm1d(3)):
-        with pytest.raises(TypeError, match=f"got {type(other).__name__}"):
-            to_torch(other)
-    for change in ({"momentum": 7.0}, {"eps": -1.0}):
-        bn = BatchNorm1dTransformer().fit(X).set_params(**change)
-        with pytest.raises(InvalidParameterError, match=next(iter(change))):
-            to_torch(bn)
+FITTED = BatchNorm1dTransformer().fit(X)
+
+
+@pytest.mark.parametrize(
+    ("transformer", "options", "error", "message"),
+    [
+        (StandardScaler().fit(X), {}, TypeError, "got StandardScaler"),
+        (torch.nn.BatchNorm1d(3), {}, TypeError, "got BatchNorm1d"),
+        (BatchNorm1dTransformer(), {}, NotFittedError, "not fitted"),
+        (clone(FITTED).fit(X).set_params(eps=-1.0), {}, InvalidParameterError, "eps"),
+        (
+            clone(FITTED).fit(X).set_params(momentum=7.0),
+            {},
+            InvalidParameterError,
+            "momentum",
+        ),
+        (
+            clone(FITTED).fit(1e30 * X),
+            {},
+            ValueError,
+            r"running_var .* too large for torch.float32",
+        ),
+        *[
+            (FITTED, {"into": torch.nn.BatchNorm1d(3), **other}, ValueError, "its own")
+            for other in ({"dtype": torch.float64}, {"device": "cpu"})
+        ],
+    ],
+)
+def test_what_has_no_layer(transformer, options, error, message):
+    with pytest.raises(error, match=message):
+        to_torch(transformer, **options)
 
 
 @pytest.mark.parametrize("affine", [True, False])
@@ -512,11 +521,6 @@ def test_what_is_no_transformer():
 def test_a_layer_has_a_floating_point_dtype(dtype, affine):
     with pytest.raises(ValueError, match=f"floating-point.*{dtype}"):
         to_torch(BatchNorm1dTransformer(affine=affine).fit(X), dtype=dtype)
-
-
-def test_unfitted():
-    with pytest.raises(NotFittedError):
-        to_torch(BatchNorm1dTransformer())
 
 
 @pytest.mark.parametrize(
@@ -654,13 +658,6 @@ def test_counts_that_differ():
     assert_allclose(bn.running_var_, layer.running_var, rtol=1e-12)
     with pytest.raises(ValueError, match="PyTorch has one number for all features"):
         to_torch(bn.set_params(momentum=None, batch_size=10).fit(gaps))
-
-
-def test_numbers_too_large_for_the_dtype():
-    bn = BatchNorm1dTransformer().fit(1e30 * X)
-    with pytest.raises(ValueError, match=r"running_var .* too large for torch.float32"):
-        to_torch(bn)
-    to_torch(bn, dtype=torch.float64)
 
 
 def test_without_pytorch_an_error_names_the_extra(monkeypatch):
