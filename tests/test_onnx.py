@@ -475,13 +475,16 @@ FROZEN = {
 
 @pytest.mark.parametrize("place", FROZEN_PLACES)
 @pytest.mark.parametrize("inside", FROZEN)
-def test_frozen_predicts(inside, place):
+def test_wrappers_predict(inside, place):
     X, y = rows(3 if place == "alone" or inside == "logistic" else 2)
-    model = FROZEN_PLACES[place](FrozenEstimator(FROZEN[inside]().fit(X, y)))
-    label, probability = run_model(model.fit(X, y), X).values()
-    assert_array_equal(label, model.predict(X))
-    probability = [list(each.values()) for each in probability]
-    assert_allclose(probability, model.predict_proba(X), atol=1e-5)
+    for wrap in (FrozenEstimator, FitOnce):
+        if wrap is FitOnce and place in ("twice", "bagging"):
+            continue  # which take what is frozen, and what takes no weights
+        model = FROZEN_PLACES[place](wrap(FROZEN[inside]().fit(X, y)).fit(X, y))
+        label, probability = run_model(model.fit(X, y), X).values()
+        assert_array_equal(label, model.predict(X))
+        probability = [list(each.values()) for each in probability]
+        assert_allclose(probability, model.predict_proba(X), atol=1e-5)
 
 
 # None of several steps, of which skl2onnx calibrates the probabilities.
@@ -893,20 +896,6 @@ def test_union(dtype):
         transformer_weights={"bn": 2.0},
     )
     assert_same_transform_of_columns(learned(union, X), X)
-
-
-@pytest.mark.parametrize("inside", FROZEN)
-def test_fit_once_in_composites(inside):
-    X, y = rows(3)
-    once = FitOnce(FROZEN[inside]()).fit(X, y)
-    for model in (
-        StackingClassifier([("a", once)], cv="prefit"),
-        VotingClassifier([("a", FitOnce(FROZEN[inside]()))], **SOFT),
-        make_streaming_pipeline(BN(), FitOnce(FROZEN[inside]())),
-    ):
-        model.fit(X, y)
-        label, *_ = run_model(model, X).values()
-        assert_array_equal(label, model.predict(X))
 
 
 TARGET_REGRESSORS = [StreamingTransformedTargetRegressor, TransformedTargetRegressor]
