@@ -16,7 +16,9 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("plot_*.py"))
 
 def test_from_the_command_line(tmp_path):
     """Without a display or a warning."""
-    path = next(path for path in EXAMPLES if path.stem == "plot_choose_halflife")
+    if not EXAMPLES:
+        pytest.skip("the examples are in the repository, not in the package")
+    [path] = [path for path in EXAMPLES if path.stem == "plot_choose_halflife"]
     picture = tmp_path / "picture.png"
     result = subprocess.run(
         [sys.executable, "-W", "error", str(path), str(picture)],
