@@ -67,6 +67,7 @@ __all__ = [
     "feature_names_of",
     "from_numpy",
     "has_namespace",
+    "is_routing_enabled",
     "largest_float",
     "metadata_for_rows",
     "metadata_for_step",
@@ -81,6 +82,11 @@ __all__ = [
     "to_numpy",
     "with_callbacks",
 ]
+
+
+def is_routing_enabled() -> bool:
+    """Whether scikit-learn's metadata routing is switched on."""
+    return bool(get_config()["enable_metadata_routing"])
 
 
 def check_parameters(estimator: Any) -> None:

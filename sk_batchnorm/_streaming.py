@@ -16,13 +16,12 @@ from inspect import getattr_static, signature
 from types import MethodType
 from typing import Any, ClassVar, TypeVar, cast
 
-from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import process_routing
 
-from sk_batchnorm._compat import callbacks_of, print_elapsed_time
+from sk_batchnorm._compat import callbacks_of, is_routing_enabled, print_elapsed_time
 from sk_batchnorm._draft import commit, draft_of
 from sk_batchnorm._transformer import REPLACED, BatchNorm1dTransformer
 
@@ -204,11 +203,6 @@ def _advice(part: Any, kind: str) -> str:
 
 
 # Which keywords reach a part
-
-
-def is_routing_enabled() -> bool:
-    """Whether scikit-learn's metadata routing is switched on."""
-    return bool(get_config()["enable_metadata_routing"])
 
 
 def takes(part: Any, argument: str, method: str = "partial_fit") -> bool:

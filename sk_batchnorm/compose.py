@@ -33,6 +33,7 @@ from sk_batchnorm._compat import (
     ROUTED_METHODS,
     check_parameters,
     check_transformers,
+    is_routing_enabled,
     names_of_chosen,
     target_ndim,
 )
@@ -46,7 +47,6 @@ from sk_batchnorm._streaming import (
     TransformingLearner,
     are_taken,
     if_parts_stream,
-    is_routing_enabled,
     learners,
     route,
     stopwatch,
@@ -56,6 +56,7 @@ from sk_batchnorm._streaming import (
     with_partial_fit,
     without_none,
 )
+from sk_batchnorm._validation import refuse_mask
 
 __all__ = [
     "FitOnce",
@@ -386,6 +387,9 @@ def make_streaming_column_transformer(
     return StreamingColumnTransformer(**table.get_params(deep=False))
 
 
+_MASKED_Y = "Leave out the rows whose target is masked."
+
+
 class StreamingTransformedTargetRegressor(StreamingMixin, TransformedTargetRegressor):
     """A scikit-learn TransformedTargetRegressor that also learns from mini-batches.
 
@@ -495,6 +499,7 @@ class StreamingTransformedTargetRegressor(StreamingMixin, TransformedTargetRegre
         StreamingTransformedTargetRegressor
             The regressor itself.
         """
+        refuse_mask("y", y, _MASKED_Y)
         params |= without_none(sample_weight=sample_weight)
         parts = self._specs()
         if not params or not (is_routing_enabled() or are_taken(parts, params, "fit")):
@@ -543,6 +548,7 @@ class StreamingTransformedTargetRegressor(StreamingMixin, TransformedTargetRegre
             error, both are as they were; a note on the error names the one that
             raised it.
         """
+        refuse_mask("y", y, _MASKED_Y)
         params |= without_none(sample_weight=sample_weight)
         self._learn_in_all(X, y, params)
         return self

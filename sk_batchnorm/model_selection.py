@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn import get_config
 from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import check_scoring, get_scorer
 from sklearn.pipeline import Pipeline
@@ -30,6 +29,7 @@ from sk_batchnorm._compat import (
     Interval,
     StrOptions,
     check_arguments,
+    is_routing_enabled,
     metadata_for_rows,
     takes_sample_weight,
 )
@@ -343,7 +343,7 @@ class _PrequentialScorer:
             X,
             y,
             batch_size=self._batch_size,
-            **(self._routed(estimator, params) if _is_routing_enabled() else params),
+            **(self._routed(estimator, params) if is_routing_enabled() else params),
         )
         targets = () if y is None else (y,)
         return scorer(
@@ -369,7 +369,7 @@ class _PrequentialScorer:
         RuntimeError
             If metadata routing is not enabled.
         """
-        if not _is_routing_enabled():
+        if not is_routing_enabled():
             raise RuntimeError(
                 "set_score_request needs metadata routing: "
                 "sklearn.set_config(enable_metadata_routing=True)."
@@ -487,7 +487,3 @@ def _concatenated(predictions: list[Any]) -> Any:
 
 def _score_to(callee: str) -> MethodMapping:
     return MethodMapping().add(caller="score", callee=callee)
-
-
-def _is_routing_enabled() -> bool:
-    return bool(get_config()["enable_metadata_routing"])

@@ -13,6 +13,7 @@ from sk_batchnorm._compat import (
     check_parameters,
     check_steps,
     check_transformers,
+    is_routing_enabled,
     metadata_for_step,
 )
 from sk_batchnorm._draft import commit, draft_of
@@ -21,7 +22,6 @@ from sk_batchnorm._streaming import (
     StreamingMixin,
     are_taken,
     if_parts_stream,
-    is_routing_enabled,
     learners,
     note_path,
     passes_through,

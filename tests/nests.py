@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import sklearn
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -21,24 +22,25 @@ from sk_batchnorm.pipeline import StreamingFeatureUnion, StreamingPipeline
 WIDTH = 4
 
 
+# Decorates a test.
+with_routing = sklearn.config_context(enable_metadata_routing=True)
+
+
 def minibatch(seed, n_samples=20, width=WIDTH):
     rng = np.random.default_rng(seed)
     X = rng.normal(loc=rng.normal(size=width), size=(n_samples, width))
     return X, X.sum(axis=1) + rng.normal(size=n_samples)
 
 
-def bits(estimator):
-    """All that an estimator is, to the bit."""
-    return pickle.dumps(estimator)
-
-
 def attributes(part):
-    """Each attribute of a part to the bit, whatever they share."""
+    """Each attribute to the bit, of each leaf of a nest by its path."""
     if isinstance(part, str) or part is None:
         return part
+    if parts_of(part) is not None:
+        return {path: attributes(leaf) for path, leaf in leaves(part).items()}
     # What was warned of is other: by hand, no step transforms twice.
     learned = vars(part).items()
-    return {name: bits(value) for name, value in learned if name != "_warned"}
+    return {name: pickle.dumps(value) for name, value in learned if name != "_warned"}
 
 
 def parts_of(nest):

@@ -14,6 +14,12 @@ LEFT_OUT = {
     "test_transform_target_regressor_error": takes_weights,
     "test_pipeline_param_error": takes_weights,
 }
+# What starts processes or imports PyTorch for no other reason than to be slow.
+SLOW = [
+    "test_column_transformer_auto_memmap",
+    "test_feature_union_array_api_compliance",
+    "test_feature_union_parallel",
+]
 
 
 def pytest_configure():
@@ -23,6 +29,7 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(items):
+    items[:] = [item for item in items if not item.name.startswith(tuple(SLOW))]
     for module in {item.module for item in items}:
         for name, ours in OURS.items():
             if hasattr(module, name):

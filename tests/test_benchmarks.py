@@ -1,8 +1,7 @@
-"""The benchmark runs; what it measures is no test."""
+"""The benchmarks run and print their tables; what they measure is no test."""
 
-import importlib
-import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +15,26 @@ from sk_batchnorm.pipeline import make_streaming_pipeline
 ROOT = Path(__file__).parents[1]
 
 
-def run(*arguments, module="benchmarks"):
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Import one of the benchmarks."""
     if not (ROOT / "benchmarks").exists():
         pytest.skip("the benchmarks are in the repository, not in the package")
-    result = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+    monkeypatch.syspath_prepend(ROOT)
+    return lambda name: import_module(f"benchmarks.{name}")
+
+
+@pytest.fixture
+def run(benchmark, monkeypatch, capfd):
+    """Run ``python -m benchmarks`` with arguments, and return what it prints."""
+
+    def main(*arguments, name="__main__"):
+        monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
+        monkeypatch.chdir(ROOT)
+        benchmark(name).main()
+        return capfd.readouterr().out
+
+    return main
 
 
 def seconds(cell):
@@ -35,14 +42,14 @@ def seconds(cell):
     return float(number) * {"ms": 1e-3, "µs": 1e-6}[unit]
 
 
-def test_the_work_is_named():
+def test_the_work_is_named(run):
     names = run("--list").splitlines()
     assert len(names) == len(set(names)) > 20
     assert "partial_fit, 32 × 20" in names
     assert run("--list", "--select", "CSR").count("\n") == 1
 
 
-def test_a_row_of_the_table(tmp_path):
+def test_a_row_of_the_table(run, tmp_path):
     table, picture = tmp_path / "table.md", tmp_path / "picture.png"
     out = run(
         *("--quick", "--select", "transform, 32"),
@@ -58,12 +65,43 @@ def test_a_row_of_the_table(tmp_path):
     assert picture.stat().st_size > 1000
 
 
+def test_pipelines(benchmark, monkeypatch, capsys):
+    pipeline = benchmark("pipeline")
+    cases = {name: pipeline.CASES[name] for name in ["32 × 20, regression"]}
+    monkeypatch.setattr(pipeline, "CASES", cases | {"sparse": (10, 1000, 0.1, 3)})
+    pipeline.main(0)
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[1].strip() for row in rows] == ["32 × 20, regression", "sparse"]
+
+
+def test_onnx_nodes(benchmark, capsys):
+    pytest.importorskip("skl2onnx")
+    pytest.importorskip("onnxruntime")
+    benchmark("onnx_nodes").measure("float32", (50, 3), rounds=1)
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert lines[0] == "float32, 50 × 3"
+    error = {line.split("  ")[-1]: float(line.split()[2]) for line in lines[1:]}
+    assert len(error) == 5
+    assert error.pop("BatchNormalization") > 1e-5  # what the Sub is for
+    assert max(error.values()) < 1e-5
+
+
+def test_dask_simulation_and_formula(benchmark, capsys):
+    """Scheduler and workers take turns at being the slower one, not at once."""
+    pytest.importorskip("distributed")
+    benchmark("dask_scaling").simulation(join=50e-6, schedule=1e-3, sizes=[100, 1000])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    ratios = [float(row[6]) for row in rows if len(row) == 7 and row[0][0].isdigit()]
+    assert len(ratios) == 18
+    assert 0.8 < min(ratios) <= max(ratios) < 1.25
+
+
+# When forgetting helps
+
+
 @pytest.fixture
-def streams(monkeypatch):
-    if not (ROOT / "benchmarks").exists():
-        pytest.skip("the benchmarks are in the repository, not in the package")
-    monkeypatch.syspath_prepend(ROOT)
-    return importlib.import_module("benchmarks.streams")
+def streams(benchmark):
+    return benchmark("streams")
 
 
 def tiny_stream(streams, *, is_classes, horizon=0):
@@ -119,7 +157,7 @@ def test_a_target_is_learned_when_it_is_known(streams):
     assert len(found) == n_rows - 3 * stream.batch_size
 
 
-def test_tables_and_picture_of_streams(streams, monkeypatch, tmp_path):
+def test_tables_and_picture_of_streams(benchmark, streams, monkeypatch, tmp_path):
     rates = {kind: ([1e-2], [1e-2]) for kind in streams.RATES}
     monkeypatch.setattr(streams, "RATES", rates)
     two = [tiny_stream(streams, is_classes=is_classes) for is_classes in (True, False)]
@@ -141,11 +179,11 @@ def test_tables_and_picture_of_streams(streams, monkeypatch, tmp_path):
     assert text.count("| Tiny True |") == 3
     assert text.count("| Tiny False, target as it is |") == 2
     pytest.importorskip("matplotlib").use("Agg")
-    picture = importlib.import_module("benchmarks.streams_picture")
+    picture = benchmark("streams_picture")
     monkeypatch.setattr(picture, "RATES", rates)
     picture.draw(two, results, str(tmp_path / "picture.png"))
     assert (tmp_path / "picture.png").stat().st_size > 10_000
 
 
-def test_streams_are_named():
-    assert "Digits" in run("--list", module="benchmarks.streams").splitlines()
+def test_streams_are_named(run):
+    assert "Digits" in run("--list", name="streams").splitlines()

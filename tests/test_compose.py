@@ -1,4 +1,7 @@
-"""ColumnTransformer and TransformedTargetRegressor on mini-batches, and FitOnce."""
+"""A table, a transformed target and FitOnce learn what their parts learn by hand.
+
+What all compositions have in common is in test_streaming.py.
+"""
 
 import pickle
 import re
@@ -17,20 +20,17 @@ from sklearn.compose import (
     ColumnTransformer,
     TransformedTargetRegressor,
     make_column_selector,
-    make_column_transformer,
 )
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.feature_selection import SelectKBest, f_regression
-from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge, SGDRegressor
 from sklearn.model_selection import GridSearchCV
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
-    MinMaxScaler,
     OneHotEncoder,
     StandardScaler,
 )
@@ -43,11 +43,11 @@ from sk_batchnorm.compose import (
     FitOnce,
     StreamingColumnTransformer,
     StreamingTransformedTargetRegressor,
-    make_streaming_column_transformer,
 )
 from sk_batchnorm.pipeline import StreamingFeatureUnion, StreamingPipeline
 
-from .nests import attributes, bits, minibatch
+from .laws import bits, unchanged
+from .nests import attributes, minibatch, with_routing
 
 W = np.random.default_rng(0).integers(1, 4, 20).astype(float)
 
@@ -93,7 +93,7 @@ def table_of_flights(**params):
         FitOnce(OneHotEncoder(sparse_output=False, handle_unknown="ignore")),
     ],
 )
-def test_parts_learn_from_their_columns_by_hand_to_the_bit(columns, chosen, remainder):
+def test_parts_learn_from_their_columns_by_hand(columns, chosen, remainder):
     table = StreamingColumnTransformer(
         [("num", BatchNorm1dTransformer(), columns), ("out", "drop", ["d"])],
         remainder=remainder,
@@ -117,7 +117,7 @@ def test_parts_learn_from_their_columns_by_hand_to_the_bit(columns, chosen, rema
         assert_array_equal(table.transform(X), np.hstack([Z, rest]))
 
 
-def test_each_part_gets_y():
+def test_the_first_mini_batch_fits_by_its_targets():
     X, y = minibatch(0)
     select = FitOnce(SelectKBest(f_regression, k=1))
     table = StreamingColumnTransformer([("select", select, [0, 1, 2])])
@@ -125,17 +125,8 @@ def test_each_part_gets_y():
     by_hand = SelectKBest(f_regression, k=1).fit(X[:, [0, 1, 2]], y)
     assert_array_equal(table["select"].scores_, by_hand.scores_)
 
-    class Supervised(StandardScaler):
-        def partial_fit(self, X, y=None):
-            self.y_ = y
-            return super().partial_fit(X)
 
-    table = StreamingColumnTransformer([("s", Supervised(), [0])])
-    for target in (y, -y):
-        assert_array_equal(table.partial_fit(X, target)["s"].y_, target)
-
-
-def test_the_first_mini_batch_settles_what_a_callable_chooses():
+def test_the_first_mini_batch_settles_columns():
     table = StreamingColumnTransformer(
         [("num", StandardScaler(), make_column_selector(dtype_include=float))]
     )
@@ -146,22 +137,20 @@ def test_the_first_mini_batch_settles_what_a_callable_chooses():
 
 def test_the_first_mini_batch_settles_categories():
     table = table_of_flights().partial_fit(flights().replace("EWR", "JFK"))
-    before = attributes(table["cat"])
-    table.partial_fit(flights())
-    assert attributes(table["cat"]) == before
+    with unchanged(table["cat"]):
+        table.partial_fit(flights())
     assert [*table["cat"].categories_[0]] == ["JFK", "LGA"]
     assert table["num"].num_batches_tracked_ == 2
     strict = StreamingColumnTransformer([("cat", FitOnce(OneHotEncoder()), ["origin"])])
     strict.partial_fit(flights().replace("EWR", "JFK"))
-    before = bits(strict)
-    with pytest.raises(ValueError, match="unknown categories") as caught:
+    unknown = pytest.raises(ValueError, match="unknown categories")
+    with unchanged(strict), unknown as caught:
         strict.partial_fit(flights())
     assert caught.value.__notes__[0].startswith("In 'cat'.")
-    assert bits(strict) == before
 
 
 @pytest.mark.parametrize("is_sparse", [True, False])
-def test_the_first_mini_batch_settles_whether_the_output_is_sparse(is_sparse):
+def test_the_first_mini_batch_settles_sparse_output(is_sparse):
     """The encoder has 3 columns with one 1 in a row: a density of 1/2 with "a"."""
     encoder = FitOnce(OneHotEncoder(handle_unknown="ignore"))
     table = StreamingColumnTransformer(
@@ -209,7 +198,7 @@ LATER = {
 
 
 @pytest.mark.parametrize("later", LATER.values(), ids=LATER)
-def test_later_mini_batches_are_taken_and_refused_as_by_transform(later):
+def test_later_mini_batches_are_taken_as_by_transform(later):
     streaming = table_of_flights().partial_fit(flights())
     theirs = ColumnTransformer(
         [
@@ -220,110 +209,17 @@ def test_later_mini_batches_are_taken_and_refused_as_by_transform(later):
     try:
         theirs.transform(later)
     except Exception as error:
-        before = bits(streaming)
         # Parts and tables name themselves in what they say.
         message = re.escape(str(error)).replace("StandardScaler", r"\w+")
         message = message.replace("ColumnTransformer", "StreamingColumnTransformer")
-        with pytest.raises(type(error), match=f"^{message}"):
+        refused = pytest.raises(type(error), match=f"^{message}")
+        with unchanged(streaming), refused:
             streaming.partial_fit(later)
-        assert bits(streaming) == before
     else:
         num = BatchNorm1dTransformer().partial_fit(flights()[["a", "b"]])
         num.partial_fit(later[["a", "b"]])
         streaming.partial_fit(later)
         assert_array_equal(streaming["num"].running_var_, num.running_var_)
-
-
-@pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_set_output_names_the_features_of_a_stream(library):
-    encoder = FitOnce(OneHotEncoder(sparse_output=False))
-    table = StreamingColumnTransformer(
-        [("num", BatchNorm1dTransformer(), ["a"]), ("cat", encoder, ["origin"])],
-        remainder="passthrough",
-        verbose_feature_names_out=False,
-    )
-    pipe = StreamingPipeline([("table", table), ("std", "passthrough")])
-    pipe.set_output(transform=library)
-
-    def frame(X):
-        return X if library == "pandas" else pl.DataFrame(X.to_dict("list"))
-
-    for seed in range(3):
-        pipe.partial_fit(frame(flights(seed)))
-    Z = pipe.transform(frame(flights()))
-    assert type(Z).__module__.startswith(library)
-    names = ["a", "origin_EWR", "origin_JFK", "origin_LGA", "b", "c", "d"]
-    assert list(Z.columns) == names
-    assert_array_equal(table.get_feature_names_out(), names)
-    assert_array_equal(table.feature_names_in_, flights().columns)
-    assert table.n_features_in_ == 5
-
-
-@pytest.mark.parametrize("kind", [StreamingColumnTransformer, StreamingFeatureUnion])
-def test_jobs_change_nothing(kind):
-    def several(n_jobs):
-        parts = [
-            ("bn", BatchNorm1dTransformer()),
-            ("sub", StreamingPipeline([("std", StandardScaler())])),
-            ("frozen", FrozenEstimator(PCA(1).fit(minibatch(9)[0]))),
-        ]
-        if kind is StreamingColumnTransformer:
-            parts = [(*part, [0, 1, 2, 3]) for part in parts]
-        return kind(parts, n_jobs=n_jobs, transformer_weights={"bn": 2})
-
-    def parts_of(composition):
-        if kind is StreamingFeatureUnion:
-            return [part for _, part in composition.transformer_list]
-        return [part for _, part, _ in composition.transformers_]
-
-    one, two = several(None), several(2)
-    objects = None if kind is StreamingColumnTransformer else parts_of(two)
-    for seed in range(2):
-        X, _ = minibatch(seed)
-        one.partial_fit(X)
-        two.partial_fit(X)
-        objects = objects or parts_of(two)
-        assert all(a is b for a, b in zip(objects, parts_of(two), strict=True))
-        assert_array_equal(one.transform(X), two.transform(X))
-    assert parts_of(two)[0].num_batches_tracked_ == 2
-
-
-def test_verbose_prints_the_time_of_each_part(capsys):
-    table = StreamingColumnTransformer(
-        [
-            ("none", "drop", [0]),
-            ("num", StandardScaler(), [0, 1]),
-            ("empty", StandardScaler(), []),
-        ],
-        remainder="passthrough",
-        verbose=True,
-    )
-    for _ in range(3):
-        table.partial_fit(minibatch(0)[0])
-        first, second = capsys.readouterr().out.splitlines()
-        assert "(1 of 2) Processing num, total=" in first
-        assert "(2 of 2) Processing remainder, total=" in second
-
-
-def test_fit_is_that_of_column_transformer():
-    streaming, theirs = (
-        table_of_flights(),
-        ColumnTransformer(
-            [
-                ("num", BatchNorm1dTransformer(), ["a", "b"]),
-                ("cat", OneHotEncoder(handle_unknown="ignore"), ["origin"]),
-            ]
-        ),
-    )
-    X = flights()
-    assert_array_equal(streaming.fit_transform(X), theirs.fit_transform(X))
-    assert attributes(streaming["num"]) == attributes(theirs["num"])
-    assert streaming.fit(X) is streaming
-    assert attributes(streaming["num"]) == attributes(theirs["num"])
-    num = streaming["num"]
-    streaming.partial_fit(flights(1))
-    assert streaming["num"] is num
-    assert num.num_batches_tracked_ == 2
 
 
 @pytest.mark.parametrize("method", ["fit", "fit_transform"])
@@ -334,13 +230,13 @@ def test_fit_takes_the_keywords_of_partial_fit(method):
         table = table_of_flights()
         getattr(table, method)(X, **{key: W})
         assert attributes(table["num"]) == attributes(by_hand)
-    before = bits(table)
-    for key in ("bogus", "nobody__sample_weight"):
-        with pytest.raises(ValueError, match=f"StreamingColumnTransformer.{method} is"):
-            getattr(table, method)(X, **{key: W})
-    with pytest.raises(ValueError, match="inconsistent"):
-        getattr(table, method)(X, sample_weight=W[:5])
-    assert bits(table) == before
+    for bad, match in [
+        ({"bogus": W}, f"StreamingColumnTransformer.{method} is"),
+        ({"nobody__sample_weight": W}, f"StreamingColumnTransformer.{method} is"),
+        ({"sample_weight": W[:5]}, "inconsistent"),
+    ]:
+        with unchanged(table), pytest.raises(ValueError, match=match):
+            getattr(table, method)(X, **bad)
 
 
 @pytest.mark.parametrize(
@@ -359,9 +255,7 @@ def test_fit_takes_the_keywords_of_partial_fit(method):
     ],
 )
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_malformed_transformers_are_the_errors_of_column_transformer(
-    transformers, method
-):
+def test_malformed_transformers(transformers, method):
     X, _ = minibatch(0)
     with pytest.raises(Exception, match=".") as theirs:
         ColumnTransformer(transformers).fit(X)
@@ -370,14 +264,17 @@ def test_malformed_transformers_are_the_errors_of_column_transformer(
         getattr(StreamingColumnTransformer(transformers), method)(X)
 
 
-def test_parameters_are_checked_in_mid_stream():
-    table = StreamingColumnTransformer([("a", StandardScaler(), [0])])
-    X, _ = minibatch(0)
-    table.partial_fit(X).set_params(sparse_threshold=2)
-    before = bits(table)
-    with pytest.raises(InvalidParameterError, match="'sparse_threshold'"):
-        table.partial_fit(X)
-    assert bits(table) == before
+def test_what_the_table_is_made_of_is_left_alone():
+    bn, std, sub = BatchNorm1dTransformer(), StandardScaler(), StandardScaler()
+    pipe = StreamingPipeline([("sub", sub)])
+    parts = [("bn", bn, [0]), ("pipe", pipe, [1]), ("empty", pipe, [])]
+    table = StreamingColumnTransformer(parts, remainder=std)
+    with unchanged(bn, std, sub, pipe):
+        for seed in range(2):
+            table.partial_fit(minibatch(seed)[0])
+    assert table.transformers is parts
+    assert [part for _, part, _ in parts] == [bn, pipe, pipe]
+    assert table.remainder is std
 
 
 @pytest.mark.parametrize(
@@ -392,23 +289,13 @@ def test_parameters_are_checked_in_mid_stream():
 )
 def test_there_may_be_nothing_to_learn(transformers, width):
     table, (X, _) = StreamingColumnTransformer(transformers), minibatch(0)
-    before = bits(transformers)
     for _ in range(3):
         table.partial_fit(X)
     assert table.transform(X).shape == (20, width)
-    assert bits(transformers) == before
-
-
-def test_what_the_table_is_made_of_is_left_alone():
-    bn, std = BatchNorm1dTransformer(), StandardScaler()
-    table = StreamingColumnTransformer([("bn", bn, [0])], remainder=std)
-    parameters = table.get_params(deep=False)
-    before = bits(parameters)
-    for seed in range(2):
-        table.partial_fit(minibatch(seed)[0])
-    assert bits(parameters) == before
-    assert table.transformers[0][1] is bn
-    assert table.remainder is std
+    table.set_params(sparse_threshold=2)
+    invalid = pytest.raises(InvalidParameterError, match="'sparse_threshold'")
+    with unchanged(table), invalid:
+        table.partial_fit(X)
 
 
 class OwnTable(StreamingColumnTransformer):
@@ -462,40 +349,6 @@ def test_columns_may_be_words_one_by_one():
             getattr(scalar, method)(minibatch(0)[0])
 
 
-def test_names_are_those_of_make_column_transformer():
-    pairs = [(StandardScaler(), [0]), (StandardScaler(), [1]), ("drop", [2])]
-    kwargs = {"remainder": "passthrough", "n_jobs": 1, "verbose": True}
-    made = make_streaming_column_transformer(*pairs, **kwargs)
-    assert type(made) is StreamingColumnTransformer
-    theirs = make_column_transformer(*pairs, **kwargs)
-    assert made.get_params(deep=False) == theirs.get_params(deep=False)
-
-
-def test_the_diagram_shows_the_parts():
-    table = table_of_flights(remainder=MinMaxScaler())
-    table.set_params(cat=FitOnce(OneHotEncoder()))
-    for html in (table._repr_html_(), table.partial_fit(flights())._repr_html_()):
-        for name in ("StreamingColumnTransformer", "FitOnce", "OneHotEncoder", "num"):
-            assert name in html
-    assert repr(table).startswith("StreamingColumnTransformer(")
-
-
-@pytest.mark.skipif(
-    not hasattr(BatchNorm1dTransformer, "set_callbacks"),
-    reason="scikit-learn 1.9 brought callbacks",
-)
-def test_callbacks_of_the_parts_are_called_not_copied():
-    from .test_pipeline import Counter
-
-    counter = Counter()
-    bn = BatchNorm1dTransformer().set_callbacks(counter)
-    table = StreamingColumnTransformer([("bn", bn, [0])])
-    union = StreamingFeatureUnion([("table", table), ("bn", clone(bn))])
-    for _ in range(3):
-        union.partial_fit(minibatch(0)[0])
-    assert counter.number == 6
-
-
 # StreamingTransformedTargetRegressor
 
 
@@ -507,18 +360,15 @@ def target_model(**params):
     )
 
 
-def test_transformer_then_regressor_by_hand_to_the_bit():
+def test_transformer_then_regressor_by_hand():
+    """As in all nests; and predictions are inverted by what is known now."""
     model = target_model()
     bn, sgd = clone(model.transformer), clone(model.regressor)
     for seed in range(3):
         X, y = minibatch(seed)
-        y = 100 * seed + y
-        assert model.partial_fit(X, y) is model
-        target = bn.partial_fit(y.reshape(-1, 1)).transform(y.reshape(-1, 1))
-        sgd.partial_fit(X, target.ravel())
-        assert attributes(model.transformer_) == attributes(bn)
-        assert attributes(model.regressor_) == attributes(sgd)
-        # Inverted by what is known now.
+        y = (100 * seed + y).reshape(-1, 1)
+        assert model.partial_fit(X, y.ravel()) is model
+        sgd.partial_fit(X, bn.partial_fit(y).transform(y).ravel())
         inverse = bn.inverse_transform(sgd.predict(X).reshape(-1, 1)).ravel()
         assert_array_equal(model.predict(X), inverse)
     assert model.n_features_in_ == 4
@@ -584,11 +434,19 @@ def test_several_targets():
 def test_bad_targets_leave_no_trace(later, match):
     X, y = minibatch(0)
     model = target_model().partial_fit(X, y)
-    before = bits(model)
-    with pytest.raises(ValueError, match=match):
+    with unchanged(model), pytest.raises(ValueError, match=match):
         model.partial_fit(X, later(y))
-    assert bits(model) == before
     model.partial_fit(X, pd.Series(y)).partial_fit(X, list(y))
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_masked_targets(method):
+    X, y = minibatch(0)
+    model = target_model()
+    refused = pytest.raises(ValueError, match="Leave out the rows whose target is mask")
+    with unchanged(model), refused:
+        getattr(model, method)(X, np.ma.masked_less(y, 0))
+    getattr(model, method)(X, np.ma.asarray(y))
 
 
 class FailsBack(StandardScaler):
@@ -599,32 +457,20 @@ class FailsBack(StandardScaler):
 def test_a_transformer_without_way_back_is_named():
     model = target_model().set_params(transformer=FailsBack())
     pipe = StreamingPipeline([("last", model)])
-    before = bits(pipe)
-    with pytest.raises(ValueError, match="no way back") as caught:
+    refused = pytest.raises(ValueError, match="no way back")
+    with unchanged(pipe), refused as caught:
         pipe.partial_fit(*minibatch(0))
     assert caught.value.__notes__[0].startswith("In 'last.transformer'.")
-    assert bits(pipe) == before
 
 
-def test_fit_is_that_of_transformed_target_regressor():
+def test_the_default_regressor_only_fits():
     X, y = minibatch(0)
-    model, theirs = (
-        target_model(),
-        TransformedTargetRegressor(
-            SGDRegressor(random_state=0),
-            transformer=BatchNorm1dTransformer(bias_correction=True),
-        ),
-    )
-    assert_array_equal(model.fit(X, y).predict(X), theirs.fit(X, y).predict(X))
-    assert attributes(model.regressor_) == attributes(theirs.regressor_)
-    parts = model.transformer_, model.regressor_
-    model.partial_fit(X, y)
-    assert (model.transformer_, model.regressor_) == parts
-    assert parts[0].num_batches_tracked_ == 2
-    assert_array_equal(
-        StreamingTransformedTargetRegressor().fit(X, y).predict(X),
-        TransformedTargetRegressor().fit(X, y).predict(X),
-    )
+    model = StreamingTransformedTargetRegressor()
+    assert not hasattr(model, "partial_fit")
+    with pytest.raises(AttributeError, match=r"'regressor' \(LinearRegression\)"):
+        model.partial_fit(X, y)
+    expected = TransformedTargetRegressor().fit(X, y).predict(X)
+    assert_array_equal(model.fit(X, y).predict(X), expected)
 
 
 def test_weights_of_fit_reach_both_or_one():
@@ -637,10 +483,9 @@ def test_weights_of_fit_reach_both_or_one():
     assert attributes(both.transformer_) == attributes(bn)
     assert attributes(one.transformer_) == attributes(bn)
     assert not np.array_equal(both.regressor_.coef_, one.regressor_.coef_)
-    before = bits(both)
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+    refused = pytest.raises(ValueError, match="inconsistent numbers of samples")
+    with unchanged(both), refused:
         both.fit(X, y, sample_weight=W[:5])
-    assert bits(both) == before
     with pytest.raises(TypeError, match="bogus"):
         both.fit(X, y, bogus=1)
 
@@ -655,7 +500,7 @@ def test_weights_of_fit_reach_both_or_one():
     ],
 )
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_malformed_parts_are_the_errors_of_the_parent(params, error, match, method):
+def test_malformed_targets(params, error, match, method):
     model = target_model().set_params(**params)
     with pytest.raises(error, match=match):
         getattr(model, method)(*minibatch(0))
@@ -664,7 +509,7 @@ def test_malformed_parts_are_the_errors_of_the_parent(params, error, match, meth
 # FitOnce
 
 
-def test_the_first_mini_batch_fits_and_later_ones_do_not():
+def test_the_first_mini_batch_fits_and_no_later_one():
     X, y = minibatch(0)
     spec = PCA(2)
     once = FitOnce(spec)
@@ -674,9 +519,8 @@ def test_the_first_mini_batch_fits_and_later_ones_do_not():
         FitOnce(StandardScaler()).transform(X)
     assert once.partial_fit(X, y) is once
     check_is_fitted(once)
-    before = bits(once)
-    assert once.partial_fit(minibatch(1)[0]) is once
-    assert bits(once) == before
+    with unchanged(once):
+        assert once.partial_fit(minibatch(1)[0]) is once
     assert not hasattr(spec, "components_")
     by_hand = PCA(2).fit(X)
     assert_array_equal(once.components_, by_hand.components_)
@@ -696,35 +540,32 @@ def test_fitting_in_one_call_is_fitting(estimator, method):
     X, _ = minibatch(0)
     once = FitOnce(estimator)
     expected = getattr(clone(estimator), method)(X)
-    assert_array_equal(getattr(once, method)(X), expected)
-    assert bits(estimator) == bits(clone(estimator))
+    with unchanged(estimator):
+        assert_array_equal(getattr(once, method)(X), expected)
     check_is_fitted(once)
-    before = bits(once)
-    once.partial_fit(minibatch(1)[0])
-    assert bits(once) == before
+    with unchanged(once):
+        once.partial_fit(minibatch(1)[0])
 
 
 def test_in_a_fitted_pipeline_it_is_not_fitted_again():
     X, _ = minibatch(0)
     pipe = StreamingPipeline([("pca", FitOnce(PCA(1))), ("std", StandardScaler())])
     pipe.fit(X)
-    before = attributes(pipe[0])
+    before = bits(pipe[0])
     pipe.partial_fit(minibatch(1)[0])
-    assert attributes(pipe[0]) == before
+    assert bits(pipe[0]) == before
     assert pipe[1].n_samples_seen_ == 40
     pipe.fit(minibatch(1)[0])
-    assert attributes(pipe[0]) != before
+    assert bits(pipe[0]) != before
 
 
-def test_later_mini_batches_have_the_features_of_the_first():
+def test_later_mini_batches_have_the_same_features():
     once = FitOnce(StandardScaler()).partial_fit(flights()[["a", "b"]])
-    before = bits(once)
     for later in (["a"], ["b", "a"], ["a", "c"]):
-        with pytest.raises(ValueError, match="feature"):
+        with unchanged(once), pytest.raises(ValueError, match="feature"):
             once.partial_fit(flights()[later])
-    with pytest.warns(UserWarning, match="valid feature names"):
+    with unchanged(once), pytest.warns(UserWarning, match="valid feature names"):
         once.partial_fit(flights()[["a", "b"]].to_numpy())
-    assert bits(once) == before
 
 
 def test_it_is_what_its_estimator_is():
@@ -741,7 +582,7 @@ def test_it_is_what_its_estimator_is():
 def test_it_is_copied_as_any_estimator():
     X, _ = minibatch(0)
     once = FitOnce(FitOnce(PCA(1))).partial_fit(X)
-    for copied in (pickle.loads(bits(once)), clone(once).partial_fit(X)):
+    for copied in (pickle.loads(pickle.dumps(once)), clone(once).partial_fit(X)):
         assert_array_equal(copied.transform(X), once.transform(X))
     assert not hasattr(clone(once), "estimator_")
     assert repr(once) == "FitOnce(estimator=FitOnce(estimator=PCA(n_components=1)))"
@@ -793,16 +634,10 @@ class Shifts(TransformerMixin, BaseEstimator):
         return X + shift
 
 
-@pytest.fixture
-def routing():
-    with sklearn.config_context(enable_metadata_routing=True):
-        yield
-
-
-@pytest.mark.usefixtures("routing")
+@with_routing
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_metadata_that_its_estimator_requests_reach_it(nested, method):
+def test_metadata_reach_its_estimator(nested, method):
     shifts = Shifts().set_fit_request(rows="some").set_transform_request(shift="by")
     if nested:
         shifts = Pipeline([("shifts", shifts)])
@@ -819,8 +654,8 @@ def test_metadata_that_its_estimator_requests_reach_it(nested, method):
         pipe.partial_fit(X, bogus=1)
 
 
-@pytest.mark.usefixtures("routing")
-def test_metadata_must_be_requested_from_its_estimator():
+@with_routing
+def test_metadata_are_requested_from_its_estimator():
     pipe = StreamingPipeline([("once", FitOnce(KMeans(2, n_init=1)))])
     with pytest.raises(ValueError, match=r"KMeans\.set_fit_request"):
         pipe.partial_fit(minibatch(0)[0], sample_weight=W)
@@ -887,7 +722,6 @@ def expected_failed_checks(estimator):
             ]
         ),
         target_model(),
-        target_model().set_params(transformer=StandardScaler()),
         FitOnce(StandardScaler()),
         FitOnce(PCA(2)),
     ],

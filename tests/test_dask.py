@@ -2,20 +2,20 @@
 
 import inspect
 import math
+import multiprocessing
 import os
 import pickle
 import re
-import subprocess
-import sys
 import threading
 import time
 from datetime import timedelta
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
@@ -37,11 +37,14 @@ from dask.callbacks import Callback  # noqa: E402
 
 from sk_batchnorm.dask import DaskBatchNorm1dTransformer  # noqa: E402
 
+from .laws import assert_same_state, bits, unchanged  # noqa: E402
+
+pytestmark = pytest.mark.xdist_group("cluster")
+
 rules = {
     "momentum": st.floats(0, 1) | st.none(),
     "variance": st.sampled_from(["within", "total"]),
 }
-FEW = settings(max_examples=25)  # a graph each
 
 
 @pytest.fixture(autouse=True)
@@ -53,9 +56,15 @@ def synchronous():
 
 @pytest.fixture(scope="module")
 def two_workers():
+    # Nor is a chunk moved to a worker that is idle; see below.
+    config = {"distributed.scheduler.work-stealing": False}
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        # Workers are forks of a process that has imported all they need.
+        multiprocessing.set_forkserver_preload(["distributed", "sk_batchnorm.dask"])
+        forkserver.ensure_running()
+        config["distributed.worker.multiprocessing-method"] = "forkserver"
     with (
-        # Nor is a chunk moved to a worker that is idle; see below.
-        dask.config.set({"distributed.scheduler.work-stealing": False}),
+        dask.config.set(config),
         distributed.LocalCluster(
             n_workers=2,
             threads_per_worker=1,
@@ -73,14 +82,7 @@ def cluster(two_workers):
         yield two_workers
 
 
-def assert_same_state(bn, expected, size=10.0):
-    """To 1e-12 of the numbers averaged: both round in each join."""
-    assert_allclose(bn.running_mean_, expected.running_mean_, 1e-12, 1e-12 * size)
-    assert_allclose(bn.running_var_, expected.running_var_, 1e-12, 1e-12 * size)
-    assert_array_equal(bn.num_batches_tracked_, expected.num_batches_tracked_)
-
-
-def bits(bn):
+def state_bits(bn):
     return {name: array.tobytes() for name, array in bn.state_dict().items()}
 
 
@@ -115,7 +117,6 @@ def no_compute(X):
 # The state of one machine
 
 
-@FEW
 @given(
     seed=st.integers(0, 2**32 - 1),
     n_batches=st.integers(1, 40),
@@ -126,7 +127,7 @@ def no_compute(X):
     weighted=st.booleans(),
     **rules,
 )
-def test_chunks_at_multiples_of_batch_size_give_the_state_of_one_machine(
+def test_chunks_of_whole_mini_batches(
     seed, n_batches, batch_size, batches_per_chunk, split_every, gaps, weighted, **rule
 ):
     n_rows = n_batches * batch_size
@@ -144,7 +145,6 @@ def test_chunks_at_multiples_of_batch_size_give_the_state_of_one_machine(
     assert_same_state(bn, local.fit(X, sample_weight=weight))
 
 
-@FEW
 @given(
     seed=st.integers(0, 2**32 - 1),
     lengths=st.lists(st.integers(0, 40), min_size=1, max_size=9),
@@ -179,8 +179,7 @@ def test_each_chunk_is_cut_as_fit_cuts_x(
     assert_same_state(bn, streamed(rows, weights if weighted else None, **rule))
 
 
-@pytest.mark.parametrize("variance", ["within", "total"])
-@pytest.mark.parametrize("split_every", [2, 16])
+@pytest.mark.parametrize(("variance", "split_every"), [("within", 2), ("total", 16)])
 @pytest.mark.parametrize(
     ("lengths", "ends"),
     [
@@ -195,9 +194,7 @@ def test_each_chunk_is_cut_as_fit_cuts_x(
         ((20, 0, 1, 0, 20, 0), [20, 41]),
     ],
 )
-def test_a_chunk_shorter_than_a_mini_batch_joins_its_neighbour(
-    lengths, ends, split_every, variance
-):
+def test_a_short_chunk_joins_its_neighbour(lengths, ends, split_every, variance):
     X = random_rows(sum(lengths))
     batches = np.split(X, ends[:-1])
     bn = DaskBatchNorm1dTransformer(batch_size=20, variance=variance)
@@ -213,16 +210,13 @@ def test_a_chunk_shorter_than_a_mini_batch_joins_its_neighbour(
     assert_same_state(bn, streamed(batches, variance=variance))
 
 
-@FEW
 @given(
     seed=st.integers(0, 2**32 - 1),
     lengths=st.lists(st.integers(2, 40), min_size=1, max_size=20),
     batch_size=st.integers(2, 20),
     split_every=st.integers(2, 5),
 )
-def test_no_mini_batch_is_short_or_long_whatever_the_chunks(
-    seed, lengths, batch_size, split_every
-):
+def test_no_mini_batch_is_short_or_long(seed, lengths, batch_size, split_every):
     """So that no row weighs much more than in a perfect cut."""
     X = random_rows(sum(lengths), seed)
     bn = DaskBatchNorm1dTransformer(batch_size=batch_size)
@@ -234,12 +228,14 @@ def test_no_mini_batch_is_short_or_long_whatever_the_chunks(
     assert len(X) / (4 * batch_size) <= n_batches <= max(1, len(X) / batch_size)
 
 
-@FEW
 @given(
     seed=st.integers(0, 2**32 - 1),
     lengths=st.lists(st.integers(1, 30), min_size=2, max_size=8),
     bias_correction=st.booleans(),
     **rules,
+)
+@example(
+    seed=0, lengths=[1] * 40, bias_correction=True, momentum=0.1, variance="within"
 )
 def test_one_mini_batch_of_all_chunks(seed, lengths, bias_correction, **rule):
     X = random_rows(sum(lengths), seed)
@@ -254,20 +250,6 @@ def test_one_mini_batch_of_all_chunks(seed, lengths, bias_correction, **rule):
     for _ in range(2):
         assert_same_state(bn.partial_fit(chunks), local.partial_fit(X))
     assert_same_state(clone(bn).partial_fit(chunks), clone(local).partial_fit(X))
-
-
-def test_chunks_of_a_single_row_are_as_their_rows_together():
-    """Though none of them has a variance: how X is cut does not make the rows few."""
-    X = random_rows(40)
-    rows = da.from_array(X, chunks=(1, 3))
-    local = BatchNorm1dTransformer(bias_correction=True)
-    bn = DaskBatchNorm1dTransformer(bias_correction=True)
-    assert_same_state(bn.fit(rows), local.fit(X))
-    assert_same_state(bn.partial_fit(rows), local.partial_fit(X))
-    for method in ("fit", "partial_fit"):
-        for one, row in ((bn, rows[:1]), (local, X[:1])):
-            with pytest.raises(ValueError, match="n_samples=1 has no unbiased"):
-                getattr(one, method)(row)
 
 
 def test_means_far_from_zero_keep_their_digits():
@@ -320,7 +302,7 @@ def test_sparse_chunks(kind):
         DaskBatchNorm1dTransformer().fit(no_compute(chunks))
 
 
-def test_a_feature_never_observed_is_named_as_in_memory():
+def test_a_feature_never_observed_is_named():
     X = random_rows(40)
     X[:, 1] = np.nan
     bn = DaskBatchNorm1dTransformer(batch_size=10)
@@ -350,19 +332,18 @@ def test_unknown_chunk_sizes():
     lazy_weight = da.from_array(weight, chunks=50)
     bn.fit(unknown, sample_weight=lazy_weight[lazy_weight < 9])
     assert_same_state(bn, local)
-    before = bits(bn)
-    with pytest.raises(ValueError, match=r"compute_chunk_sizes\(\)"):
-        bn.fit(unknown, sample_weight=weight)
-    with pytest.raises(ValueError, match="4 chunks of unknown sizes.* has 8"):
-        bn.fit(unknown, sample_weight=lazy_weight.rechunk(25))
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-        bn.fit(unknown, sample_weight=lazy_weight[:199].rechunk((60, 40, 50, 49)))
-    with pytest.raises(ValueError, match="number of features of X is unknown"):
-        bn.fit(known[:, da.from_array([True, True, False], chunks=3)])
-    assert bits(bn) == before
+    chosen = known[:, da.from_array([True, True, False], chunks=3)]
+    for rows, its_weight, message in [
+        (unknown, weight, r"compute_chunk_sizes\(\)"),
+        (unknown, lazy_weight.rechunk(25), "4 chunks of unknown sizes.* has 8"),
+        (unknown, lazy_weight[:199].rechunk((60, 40, 50, 49)), "inconsistent numbers"),
+        (chosen, None, "number of features of X is unknown"),
+    ]:
+        with unchanged(bn), pytest.raises(ValueError, match=message):
+            bn.fit(rows, sample_weight=its_weight)
 
 
-def test_what_is_advised_for_a_weight_in_memory_beside_a_dataframe():
+def test_what_is_advised_for_a_weight_in_memory():
     X = random_rows(50)
     frame = pd.DataFrame(X, columns=["a", "b", "c"])
     partitions = dd.from_pandas(frame, npartitions=4)
@@ -397,8 +378,9 @@ def test_chunks_that_a_filter_has_emptied():
 def test_too_few_rows(variance):
     bn = DaskBatchNorm1dTransformer(variance=variance)
     if variance == "within":
-        with pytest.raises(ValueError, match="n_samples=1 has no unbiased variance"):
-            bn.fit(da.ones((1, 3)))
+        for method in (bn.fit, bn.partial_fit):
+            with pytest.raises(ValueError, match="n_samples=1 has no unbiased"):
+                method(da.ones((1, 3)))
     else:
         assert clone(bn).fit(da.ones((1, 3))).num_batches_tracked_ == 1
     for nothing in (da.ones((0, 3)), da.ones((8, 3), chunks=4)[da.zeros(8) > 0]):
@@ -447,9 +429,9 @@ def test_dataframes(frame):
 
 
 @pytest.mark.parametrize("as_strings", [True, False])
-@pytest.mark.parametrize(
-    "column",
-    [
+def test_columns_of_numbers_without_a_dtype_of_numbers(as_strings):
+    """What is taken in memory is taken here; dask makes strings of objects."""
+    columns = [
         pd.Series([0.1, 2, 3, 4] * 5, dtype=object),
         pd.Series([pd.NA, 2, 3, 4] * 5, dtype=object),
         pd.Series([None, 2, 3, 4] * 5, dtype=object),
@@ -458,12 +440,9 @@ def test_dataframes(frame):
         pd.Series(pd.Categorical([0.5, 2, 3, None] * 5)),
         pd.Series(pd.Categorical(["0.5", "2", "3", "2"] * 5)),
         pd.Series(pd.Categorical([3, 2, 1, 0] * 5, categories=[0, 1, 2, 3, 4])),
-    ],
-    ids=lambda column: f"{column.dtype} {column[0]}",
-)
-def test_columns_of_numbers_that_have_no_dtype_of_numbers(column, as_strings):
-    """What is taken in memory is taken here; dask makes strings of objects."""
-    frame = pd.DataFrame({"a": column, "b": np.arange(20, dtype=np.float32)})
+        pd.Series(np.arange(20, dtype=np.float32)),
+    ]
+    frame = pd.DataFrame(dict(zip("abcdefghi", columns, strict=True)))
     local = BatchNorm1dTransformer(batch_size=5).fit(frame)
     with dask.config.set({"dataframe.convert-string": as_strings}):
         partitions = dd.from_pandas(frame, npartitions=4)
@@ -543,9 +522,7 @@ def test_set_output_makes_dask_dataframes(frame):
         ("default", "sparse", "bias_"),
     ],
 )
-def test_fit_transform_that_could_not_transform_computes_nothing(
-    container, kind, message
-):
+def test_fit_transform_that_can_not_transform(container, kind, message):
     if container == "polars":
         pytest.importorskip("polars")
     lazy = no_compute(da.ones((60, 3), chunks=(20, 3)))
@@ -563,10 +540,10 @@ def test_fit_transform_that_could_not_transform_computes_nothing(
         bn.fit_transform(X)
     with pytest.raises(NotFittedError):
         bn.transform(random_rows(5))
-    before = bits(bn.set_output(transform="default").partial_fit(np.eye(3)))
-    with pytest.raises(ValueError, match=message):
-        bn.set_output(transform=container).fit_transform(X)
-    assert bits(bn) == before
+    bn.set_output(transform="default").partial_fit(np.eye(3))
+    bn.set_output(transform=container)
+    with unchanged(bn), pytest.raises(ValueError, match=message):
+        bn.fit_transform(X)
 
 
 # The plain class, which has no chunks
@@ -599,7 +576,7 @@ def test_the_plain_class_warns_that_it_loads_all_of_x(kind):
             got = getattr(bn, method)(lazy)
         assert {warning.filename for warning in record} == {__file__}
         expected = getattr(same, method)(in_memory)
-        assert bits(bn) == bits(same)
+        assert state_bits(bn) == state_bits(same)
         if "transform" in method:
             assert type(got) is type(expected)
             assert_array_equal(as_dense(got), as_dense(expected))
@@ -618,14 +595,12 @@ def test_forward_warns_that_it_loads_all_of_x(transformer):
 def test_a_warning_that_is_an_error_loads_nothing():
     X = no_compute(da.ones((40, 3), chunks=(10, 3)))
     bn = BatchNorm1dTransformer(bias_correction=True).partial_fit(random_rows(10))
-    before = bits(bn)
     for method in ("fit", "partial_fit", "transform", "fit_transform", "forward"):
-        with pytest.raises(UserWarning, match="X is a dask Array"):
+        with unchanged(bn), pytest.raises(UserWarning, match="X is a dask Array"):
             getattr(bn, method)(X)
-    assert bits(bn) == before
 
 
-def test_of_a_numpy_array_nobody_asks_whether_it_is_of_dask(monkeypatch):
+def test_nobody_asks_whether_numpy_is_of_dask(monkeypatch):
     monkeypatch.setattr(dask, "is_dask_collection", None)
     bn = BatchNorm1dTransformer(bias_correction=True)
     bn.fit(random_rows(10)).partial_fit(random_rows(10)).forward(random_rows(10))
@@ -655,7 +630,7 @@ def test_transform_computes_nothing_until_asked():
     assert_array_equal(here, X)
 
 
-def test_track_running_stats_false_normalises_by_all_chunks_together():
+def test_without_running_stats_all_chunks_count():
     X = random_rows(100)
     chunks = da.from_array(X, chunks=(30, 3))
     bn = DaskBatchNorm1dTransformer(track_running_stats=False).fit(chunks)
@@ -699,13 +674,13 @@ def test_chunks_are_limited_and_filled(track, kind):
 # Bad input: a clear error, and the state as it was
 
 
-def test_what_can_be_told_without_computing_is_told_at_once():
+def test_what_can_be_told_without_computing():
     X = no_compute(da.ones((100, 3), chunks=(30, 3)))
     good = da.random.default_rng(0).normal(size=(100, 3), chunks=(30, 3))
     bn = DaskBatchNorm1dTransformer(3)
     with pytest.raises(NotFittedError):
         bn.transform(X)
-    before = bits(bn.fit(good))
+    bn.fit(good)
     for bad, message in [
         (X.rechunk((30, 2)), r"X.rechunk\(\{1: -1\}\)"),
         (X[:, 0], "Expected 2D array, got 1D array"),
@@ -723,7 +698,7 @@ def test_what_can_be_told_without_computing_is_told_at_once():
         ),
     ]:
         for method in (bn.fit, bn.partial_fit, bn.transform, bn.inverse_transform):
-            with pytest.raises(ValueError, match=message):
+            with unchanged(bn), pytest.raises(ValueError, match=message):
                 method(bad)
     for weight, message in [
         (-1.0, "Negative values"),
@@ -732,21 +707,19 @@ def test_what_can_be_told_without_computing_is_told_at_once():
         (da.ones(99), "inconsistent numbers of samples"),
         (np.ma.masked_less(np.arange(100), 5), r"filled\(0\)"),
     ]:
-        with pytest.raises(ValueError, match=message):
+        with unchanged(bn), pytest.raises(ValueError, match=message):
             bn.fit(X, sample_weight=weight)
     bn.weight_ = np.array([1.0, 0.0, 1.0])
     with pytest.raises(ValueError, match="weight_ of 0, which feature x1"):
         bn.inverse_transform(X)
-    bn.weight_ = np.ones(3)
-    with pytest.raises(ValueError, match="momentum"):
-        bn.set_params(momentum=2.0).fit(X)
-    assert bits(bn) == before
+    bn.set_params(momentum=2.0)
+    with unchanged(bn), pytest.raises(ValueError, match="momentum"):
+        bn.fit(X)
 
 
-def test_what_a_chunk_tells_leaves_the_state_as_it_was():
+def test_what_a_chunk_refuses():
     X = random_rows(100)
     bn = DaskBatchNorm1dTransformer().fit(da.from_array(X, chunks=(30, 3)))
-    before = bits(bn)
     infinite = X.copy()
     infinite[70, 1] = np.inf
     weight = np.ones(100)
@@ -761,9 +734,8 @@ def test_what_a_chunk_tells_leaves_the_state_as_it_was():
         for method in (bn.fit, bn.partial_fit):
             if message == "overflow":
                 chunks = da.concatenate([chunks, -chunks])
-            with pytest.raises(ValueError, match=message):
+            with unchanged(bn), pytest.raises(ValueError, match=message):
                 method(chunks, sample_weight=w)
-    assert bits(bn) == before
 
 
 @pytest.mark.skipif(
@@ -797,12 +769,11 @@ def test_to_local_hands_out_a_plain_transformer():
     local = bn.to_local()
     assert type(local) is BatchNorm1dTransformer
     assert local.get_params() == bn.get_params()
-    assert bits(local) == bits(bn)
+    assert state_bits(local) == state_bits(bn)
     assert b"dask" not in pickle.dumps(local)
-    before = bits(bn)
-    local.partial_fit(X)
-    local.weight_[:] = 5.0
-    assert bits(bn) == before
+    with unchanged(bn):
+        local.partial_fit(X)
+        local.weight_[:] = 5.0
     assert not hasattr(DaskBatchNorm1dTransformer().to_local(), "running_mean_")
     bn.forward(X)
     with pytest.raises(ValueError, match="needs a forward before it"):
@@ -815,8 +786,9 @@ def test_data_in_memory_are_learned_from_as_ever():
     frame = pd.DataFrame(X, columns=["a", "b", "c"])
     bn, local = DaskBatchNorm1dTransformer(), BatchNorm1dTransformer()
     for data in (X, frame):
-        assert bits(bn.fit(data)) == bits(local.fit(data))
-        assert bits(bn.partial_fit(data)) == bits(local.partial_fit(data))
+        for method in ("fit", "partial_fit"):
+            pair = (getattr(each, method)(data) for each in (bn, local))
+            assert len({*map(bits, pair)}) == 1
         assert_array_equal(bn.transform(data), local.transform(data))
         assert_array_equal(bn.fit_transform(data), local.fit_transform(data))
         assert_array_equal(bn.inverse_transform(X), local.inverse_transform(X))
@@ -858,7 +830,7 @@ def delayed_rows(X, length, folder, seconds):
     )
 
 
-def test_any_number_of_workers_in_any_order_gives_the_same_bits(cluster, tmp_path):
+def test_any_workers_in_any_order_give_the_same_bits(cluster, tmp_path):
     X = random_rows(40 * 20)
     batches = {"batch_size": 10}
     with dask.config.set(scheduler="synchronous"):  # one after the other
@@ -868,13 +840,13 @@ def test_any_number_of_workers_in_any_order_gives_the_same_bits(cluster, tmp_pat
     for seconds in (lambda k: 0.001 * (40 - k), lambda k: 0.03 * (k % 5 == 0)):
         chunks = delayed_rows(X, 20, tmp_path, seconds)
         two = DaskBatchNorm1dTransformer(**batches).fit(chunks)
-        assert bits(two) == bits(here)
+        assert state_bits(two) == state_bits(here)
     with dask.config.set(scheduler="threads", num_workers=3):
         threads = DaskBatchNorm1dTransformer(**batches).fit(chunks)
-    assert bits(threads) == bits(here)
+    assert state_bits(threads) == state_bits(here)
 
 
-def test_a_worker_killed_in_mid_fit_loses_nothing(cluster, tmp_path):
+def test_a_worker_killed_in_mid_fit(cluster, tmp_path):
     X = random_rows(40 * 20)
     chunks = delayed_rows(X, 20, tmp_path, lambda k: 0.03)
     bn = DaskBatchNorm1dTransformer(batch_size=10)
@@ -895,28 +867,27 @@ def test_a_worker_killed_in_mid_fit_loses_nothing(cluster, tmp_path):
     assert len(list(tmp_path.iterdir())) > 40  # some chunks were learned again
     here = DaskBatchNorm1dTransformer(batch_size=10)
     here.fit(da.from_array(X, chunks=(20, 3)))
-    assert bits(bn) == bits(here)
+    assert state_bits(bn) == state_bits(here)
     cluster.wait_for_workers(2, timeout=300)
 
 
-def test_a_task_that_kills_its_workers_is_an_error_and_leaves_the_state(cluster):
+def test_a_task_that_kills_its_workers(cluster):
     def die(chunk):
         os._exit(1)
 
-    X = da.from_array(random_rows(40), chunks=(20, 3))
+    X = da.from_array(random_rows(40))  # one chunk, which kills one worker
     bn = DaskBatchNorm1dTransformer().fit(X)
-    before = bits(bn)
+    before = state_bits(bn)
 
     def allow(n, dask_scheduler):
         dask_scheduler.allowed_failures = n
 
     cluster.run_on_scheduler(allow, 0)
-    with pytest.raises(distributed.scheduler.KilledWorker):
+    with unchanged(bn), pytest.raises(distributed.scheduler.KilledWorker):
         bn.fit(X.map_blocks(die, meta=np.empty((0, 3))))
-    assert bits(bn) == before
     cluster.run_on_scheduler(allow, 3)
     cluster.wait_for_workers(2, timeout=300)
-    assert bits(bn.fit(X)) == before
+    assert state_bits(bn.fit(X)) == before
 
 
 def test_chunks_stay_where_they_lie(cluster):
@@ -977,25 +948,6 @@ def test_a_task_per_chunk_and_a_fifteenth_to_join(n_chunks):
     assert n_chunks < len(done) <= n_chunks + n_chunks / 15 + n_levels + 1
 
 
-def test_the_formula_for_large_clusters_is_what_the_simulation_arrives_at():
-    root = Path(__file__).parents[1]
-    if not (root / "benchmarks").exists():
-        pytest.skip("the benchmarks are in the repository, not in the package")
-    result = subprocess.run(
-        [sys.executable, "-m", "benchmarks.dask_scaling", "--simulation"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    rows = [line.split() for line in result.stdout.splitlines()]
-    ratios = [float(row[6]) for row in rows if len(row) == 7 and row[0][0].isdigit()]
-    assert len(ratios) == 18
-    # Scheduler and workers take turns at being the slower one, not at once.
-    assert 0.8 < min(ratios) <= max(ratios) < 1.25
-
-
 # Half-life: any chunks, the same result
 
 
@@ -1007,25 +959,21 @@ HALF_LIFE_TIMES = np.sort(HALF_LIFE.integers(0, 10**6, 500)).astype("M8[s]")
 
 
 @pytest.mark.parametrize("halflife", [40.0, np.inf, timedelta(hours=9)])
-@pytest.mark.parametrize("chunks", [500, 1, (1, 299, 150, 50)])
-@pytest.mark.parametrize("kind", ["array", "frame"])
-def test_halflife_in_any_chunks_is_that_of_one_machine(halflife, chunks, kind):
-    chunks = (chunks, 3) if chunks != 1 else (7, 3)
-    X, weight = da.from_array(HALF_LIFE_ROWS, chunks=chunks), HALF_LIFE_WEIGHT
-    times = HALF_LIFE_TIMES if isinstance(halflife, timedelta) else None
+@pytest.mark.parametrize("chunks", [500, 7, (1, 299, 150, 50)])
+def test_halflife_in_any_chunks(halflife, chunks):
+    weight, times = HALF_LIFE_WEIGHT, None
+    X = da.from_array(HALF_LIFE_ROWS, chunks=(chunks, 3))
+    lazy = {"sample_weight": da.from_array(weight, chunks=(X.chunks[0],))}
+    if isinstance(halflife, timedelta):
+        times = HALF_LIFE_TIMES
+        lazy["times"] = da.from_array(times, chunks=(X.chunks[0],))
     local = BatchNorm1dTransformer(halflife=halflife)
     local.fit(HALF_LIFE_ROWS, sample_weight=weight, times=times)
-    lazy_weight = da.from_array(weight, chunks=(X.chunks[0],))
-    lazy_times = times
-    if times is not None:
-        lazy_times = da.from_array(times, chunks=(X.chunks[0],))
-    if kind == "frame":
-        X = dd.from_dask_array(X, columns=["a", "b", "c"])
     bn = DaskBatchNorm1dTransformer(halflife=halflife)
-    fitted = clone(bn).fit(X, sample_weight=lazy_weight, times=lazy_times)
-    learned = clone(bn).partial_fit(X, sample_weight=lazy_weight, times=lazy_times)
-    for each in (fitted, learned):
-        state, expected = each.state_dict(), local.state_dict()
+    frame = dd.from_dask_array(X, columns=["a", "b", "c"])
+    for learned in (clone(bn).fit(frame, **lazy), clone(bn).partial_fit(X, **lazy)):
+        state, expected = learned.state_dict(), local.state_dict()
+        assert state.keys() == expected.keys()
         for key, value in expected.items():
             if value.dtype.kind == "f":
                 assert_allclose(state[key], value, rtol=1e-12)
@@ -1037,16 +985,13 @@ def test_times_that_do_not_fit_the_stream():
     bn = DaskBatchNorm1dTransformer(halflife=3.0)
     X, times = da.ones((6, 2), chunks=(3, 2)), np.arange(6.0)
     bn.fit(X, times=times)
-    before = bn.state_dict()
     for bad, match in [
         (times, "a chunk begins with 0.0, after 5.0"),
         (None, "times is missing"),
         (times[::-1] + 9, "In chunk . of X: times must not decrease"),
         ([7.0, 8, 9, 6, 7, 8], "a chunk begins with 6.0, after 9.0"),
     ]:
-        with pytest.raises(ValueError, match=match):
+        with unchanged(bn), pytest.raises(ValueError, match=match):
             bn.partial_fit(X, times=bad)
-    for key, value in bn.state_dict().items():
-        assert_array_equal(value, before[key])
     with pytest.raises(ValueError, match="with halflife only"):
         DaskBatchNorm1dTransformer().fit(X, times=times)

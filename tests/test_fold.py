@@ -1,17 +1,14 @@
-"""fold: one linear model predicts what the transformer and a linear model do."""
+"""A folded linear model predicts what the transformer and the model do, and no more."""
 
 import pickle
-import subprocess
-import sys
 import warnings
 from copy import copy, deepcopy
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
@@ -59,6 +56,8 @@ from sk_batchnorm._compat import InvalidParameterError
 from sk_batchnorm._fold import _folded_class
 from sk_batchnorm._normalize import scale_of
 from sk_batchnorm.pipeline import StreamingPipeline
+
+from .laws import unchanged
 
 RNG = np.random.default_rng(0)
 X = RNG.normal([1.0, -20.0, 300.0], [0.5, 4.0, 30.0], (60, 3))
@@ -199,7 +198,6 @@ def without_intercept(model, no_intercept):
     return clone(model)
 
 
-@settings(max_examples=200)
 @given(streams(), st.sampled_from(REGRESSORS), st.booleans())
 def test_regressors(stream, model, no_intercept):
     bn, rows, numbers = stream
@@ -212,7 +210,6 @@ def test_regressors(stream, model, no_intercept):
     assert_folds(bn, model, rows)
 
 
-@settings(max_examples=50)
 @given(streams(), st.sampled_from(MULTI_OUTPUT), st.booleans(), st.integers(1, 3))
 def test_multi_output(stream, model, no_intercept, n_outputs):
     bn, rows, numbers = stream
@@ -222,7 +219,6 @@ def test_multi_output(stream, model, no_intercept, n_outputs):
     assert folded.coef_.shape == model.coef_.shape
 
 
-@settings(max_examples=150)
 @given(
     streams(),
     st.sampled_from(CLASSIFIERS),
@@ -278,7 +274,7 @@ def test_the_numbers_are_those_of_exact_arithmetic(stream, n_outputs):
 
 
 @pytest.mark.parametrize("k", [1e2, 1e6, 1e10])
-def test_a_mean_of_k_standard_deviations_costs_log10_k_digits(k):
+def test_a_mean_of_k_deviations_costs_log10_k_digits(k):
     data = k + RNG.standard_normal((50, 1))
     bn = BatchNorm1dTransformer(eps=0, batch_size=None).fit(data)
     model = LinearRegression().fit(bn.transform(data), (data[:, 0] - k) / 3)
@@ -304,12 +300,11 @@ def test_a_mean_of_k_standard_deviations_costs_log10_k_digits(k):
 
 def test_nothing_of_the_pair_is_changed_or_shared():
     bn, model = pair(SGDClassifier(average=True), Y > 0)
-    before = pickle.dumps((bn, model))
-    folded = fold(bn, model)
-    folded.coef_ *= 2
-    folded.intercept_ += 1
-    folded.classes_[0] = True
-    assert pickle.dumps((bn, model)) == before
+    with unchanged(bn, model):
+        folded = fold(bn, model)
+        folded.coef_ *= 2
+        folded.intercept_ += 1
+        folded.classes_[0] = True
 
 
 def test_parameters_and_clone_are_the_models():
@@ -373,8 +368,9 @@ def exact_error(bn, model, folded, data):
     return max(abs(float(Fraction(float(p)) - e)) for p, e in pairs)
 
 
-@pytest.mark.parametrize("sparsify", [False, True])
-@pytest.mark.parametrize("k", [0, 1, 10, 100, 1e4, 1e8])
+@pytest.mark.parametrize(
+    ("k", "sparsify"), [(0, True), (10, False), (100, True), (1e4, False), (1e8, False)]
+)
 def test_float32_keeps_five_digits_or_becomes_float64(k, sparsify):
     data = k + RNG.standard_normal((50, 2))
     bn = BatchNorm1dTransformer(eps=0, batch_size=None).fit(data)
@@ -436,15 +432,6 @@ def test_sparse_coefficients_stay_as_sparse(model):
     assert_array_equal(folded.densify().coef_.ravel(), dense.coef_.ravel())
 
 
-def test_sparse_rows():
-    rows = sparse.random(50, 4, density=0.3, format="csr", random_state=0)
-    bn = BatchNorm1dTransformer(with_mean=False).fit(rows)
-    model = Ridge().fit(bn.transform(rows), np.arange(50.0))
-    # No mean to cancel: some last digits of the sum.
-    expected = model.predict(bn.transform(rows))
-    assert_allclose(fold(bn, model).predict(rows), expected, rtol=1e-13)
-
-
 # Feature names
 
 
@@ -496,21 +483,12 @@ def test_a_pipeline_keeps_its_earlier_steps():
             ("ridge", Ridge()),
         ]
     ).fit(missing, Y)
-    before = pickle.dumps(pipe)
-    folded = fold(pipe)
-    assert_same_pipeline(folded, pipe, missing)
-    assert list(folded.named_steps) == ["fill", "ridge"]
-    assert folded[0] is not pipe[0]
-    folded[0].fit(X, Y)
-    assert pickle.dumps(pipe) == before
-
-
-def test_a_pipeline_of_the_pair_becomes_one_of_the_model():
-    pipe = make_pipeline(BatchNorm1dTransformer(), Ridge()).fit(FRAME, Y)
-    folded = fold(pipe)
-    assert_same_pipeline(folded, pipe, FRAME)
-    assert list(folded.named_steps) == ["ridge"]
-    assert list(folded.feature_names_in_) == ["a", "b", "c"]
+    with unchanged(pipe):
+        folded = fold(pipe)
+        assert_same_pipeline(folded, pipe, missing)
+        assert list(folded.named_steps) == ["fill", "ridge"]
+        assert folded[0] is not pipe[0]
+        folded[0].fit(X, Y)
 
 
 @pytest.mark.parametrize("nothing", ["passthrough", None])
@@ -525,7 +503,7 @@ def test_nothing_between_the_pair(nothing):
     assert "BatchNorm1dTransformer" not in repr(folded)
 
 
-def test_a_pipeline_within_another_before_the_pair_stays():
+def test_a_pipeline_before_the_pair_stays():
     inner = make_pipeline(StandardScaler(), BatchNorm1dTransformer(), "passthrough")
     pipe = make_pipeline(inner, BatchNorm1dTransformer(), Ridge()).fit(X, Y)
     folded = fold(pipe)
@@ -535,8 +513,9 @@ def test_a_pipeline_within_another_before_the_pair_stays():
     assert_array_equal(folded[0].transform(X), pipe[0].transform(X))
 
 
-@pytest.mark.parametrize("kind", [Pipeline, StreamingPipeline])
-@pytest.mark.parametrize("freeze", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "freeze"), [(Pipeline, True), (StreamingPipeline, False)]
+)
 def test_the_pair_in_a_pipeline_within_another(kind, freeze):
     def inner(*estimators):
         pipe = kind([(f"step{i}", each) for i, each in enumerate(estimators)])
@@ -557,36 +536,21 @@ def test_the_pair_in_a_pipeline_within_another(kind, freeze):
 
 
 def test_a_pipeline_that_names_its_output():
-    pipe = make_pipeline(StandardScaler(), BatchNorm1dTransformer(), Ridge())
-    pipe.set_output(transform="pandas").fit(FRAME, Y)
-    folded = fold(pipe)
-    assert_same_pipeline(folded, pipe, FRAME)
-    assert list(folded[-1].feature_names_in_) == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize(
-    "steps",
-    [
-        [BatchNorm1dTransformer()],
-        [Ridge()],
-        [StandardScaler(), Ridge()],
-        [BatchNorm1dTransformer(), StandardScaler(), Ridge()],
-        ["passthrough"],
-    ],
-)
-def test_a_pipeline_that_does_not_end_with_the_pair(steps):
-    pipe = make_pipeline(*steps).fit(X, Y)
-    with pytest.raises(ValueError, match="last two steps of the Pipeline must be"):
-        fold(pipe)
-
-
-def test_a_pipeline_and_a_model():
-    bn, model = pair()
-    with pytest.raises(TypeError, match=r"fold\(pipeline\)"):
-        fold(make_pipeline(bn, model), model)
+    for before in ([StandardScaler()], []):
+        pipe = make_pipeline(*before, BatchNorm1dTransformer(), Ridge())
+        pipe.set_output(transform="pandas").fit(FRAME, Y)
+        folded = fold(pipe)
+        assert_same_pipeline(folded, pipe, FRAME)
+        assert "batchnorm1dtransformer" not in folded.named_steps
+        assert list(folded[-1].feature_names_in_) == ["a", "b", "c"]
+        assert list(folded.feature_names_in_) == ["a", "b", "c"]
 
 
 # What can't be folded
+
+
+BN = BatchNorm1dTransformer().fit(X)
+RIDGE = Ridge().fit(X, Y)
 
 
 @pytest.mark.parametrize(
@@ -595,78 +559,58 @@ def test_a_pipeline_and_a_model():
         (StandardScaler(), Ridge(), TypeError, "takes a BatchNorm1dTransformer"),
         (None, Ridge(), TypeError, "takes a BatchNorm1dTransformer"),
         (None, None, TypeError, "takes a BatchNorm1dTransformer"),
-        (BatchNorm1dTransformer(), Ridge().fit(X, Y), NotFittedError, "BatchNorm1d"),
-        (BatchNorm1dTransformer().fit(X), Ridge(), NotFittedError, "Ridge"),
+        (clone(BN), RIDGE, NotFittedError, "BatchNorm1d"),
+        (BN, Ridge(), NotFittedError, "Ridge"),
+        (BN, None, TypeError, "None is no fitted linear model"),
+        (BN, Ridge, TypeError, "Ridge'> is no fitted"),
+        (make_pipeline(clone(BN), Ridge()), None, NotFittedError, "BatchNorm1d"),
         (
-            BatchNorm1dTransformer().fit(X),
-            None,
-            TypeError,
-            "None is no fitted linear model",
-        ),
-        (BatchNorm1dTransformer().fit(X), Ridge, TypeError, "Ridge'> is no fitted"),
-        (
-            make_pipeline(BatchNorm1dTransformer(), Ridge()),
-            None,
-            NotFittedError,
-            "BatchNorm1d",
-        ),
-        (
-            BatchNorm1dTransformer().fit(X),
+            BN,
             StandardScaler().fit(X),
             TypeError,
-            r"StandardScaler\(\) is no fitted linear model",
+            r"Scaler\(\) is no fitted linear model",
         ),
         (
-            BatchNorm1dTransformer().fit(X),
+            BN,
             RANSACRegressor(random_state=0).fit(X, Y),
             TypeError,
             "no coef_ and no intercept_",
         ),
         (
-            BatchNorm1dTransformer().fit(X),
+            BN,
             SGDOneClassSVM(tol=None, max_iter=5).fit(X),
             TypeError,
             r"SGDOneClassSVM\(.*\) is no fitted linear model",
         ),
         (
-            BatchNorm1dTransformer().fit(X),
+            BN,
             SVC(kernel="linear").fit(X, Y > 0),
             TypeError,
             "SVC computes coef_ or intercept_",
         ),
+        (BN, SVR(kernel="linear").fit(X, Y), TypeError, "SVR computes coef_ or interc"),
+        (BN, SVR().fit(X, Y), TypeError, r"SVR\(\) is no fitted linear model"),
         (
-            BatchNorm1dTransformer().fit(X),
-            SVR(kernel="linear").fit(X, Y),
-            TypeError,
-            "SVR computes coef_ or intercept_",
-        ),
-        (
-            BatchNorm1dTransformer().fit(X),
-            SVR(kernel="rbf").fit(X, Y),
-            TypeError,
-            r"SVR\(\) is no fitted linear model",
-        ),
-        (
-            BatchNorm1dTransformer().fit(X[:, :2]),
-            Ridge().fit(X, Y),
+            clone(BN).fit(X[:, :2]),
+            RIDGE,
             ValueError,
             r"shape \(3,\), but the transformer has 2 features",
         ),
         (
             BatchNorm1dTransformer(track_running_stats=False).fit(X),
-            Ridge().fit(X, Y),
+            RIDGE,
             ValueError,
             "track_running_stats=False",
         ),
         (
             BatchNorm1dTransformer(clip=3).fit(X),
-            Ridge().fit(X, Y),
+            RIDGE,
             ValueError,
             r"clip=3 limits.*set_params\(clip=None\)",
         ),
         (
             BatchNorm1dTransformer(handle_missing="mean").fit(X),
-            Ridge().fit(X, Y),
+            RIDGE,
             ValueError,
             r"fills missing values.*set_params\(handle_missing='keep'\)",
         ),
@@ -676,23 +620,24 @@ def test_a_pipeline_and_a_model():
             ValueError,
             "clip=3 limits",
         ),
+        (clone(BN).fit(X).set_params(clip=-1), RIDGE, InvalidParameterError, "clip"),
+        (clone(BN).fit(X).set_params(eps=-1), RIDGE, InvalidParameterError, "eps"),
+        (make_pipeline(BN, RIDGE), RIDGE, TypeError, r"fold\(pipeline\)"),
+        (make_pipeline(BN), None, ValueError, "last two steps of the Pipeline must be"),
+        (make_pipeline(RIDGE), None, ValueError, "last two steps"),
+        (make_pipeline("passthrough"), None, ValueError, "last two steps"),
+        (make_pipeline(StandardScaler().fit(X), RIDGE), None, ValueError, "last two"),
         (
-            BatchNorm1dTransformer().fit(X).set_params(clip=-1),
-            Ridge().fit(X, Y),
-            InvalidParameterError,
-            "clip",
+            make_pipeline(BN, StandardScaler().fit(X), RIDGE),
+            None,
+            ValueError,
+            "last two steps",
         ),
     ],
 )
 def test_errors(transformer, model, error, match):
     with pytest.raises(error, match=match):
         fold(transformer, model)
-
-
-def test_a_parameter_out_of_range():
-    bn, model = pair()
-    with pytest.raises(InvalidParameterError, match="eps"):
-        fold(bn.set_params(eps=-1), model)
 
 
 def test_a_model_that_centres_x_itself():
@@ -772,7 +717,7 @@ def test_coefficients_that_can_not_be_folded(coef, intercept, error, match):
 
 
 @pytest.mark.parametrize("model", [BayesianRidge(), ARDRegression()])
-def test_what_is_known_of_normalised_features_alone_raises(model):
+def test_what_only_normalised_features_tell(model):
     bn, model = pair(model)
     folded = assert_folds(bn, model, X)
     with pytest.raises(AttributeError):
@@ -781,7 +726,7 @@ def test_what_is_known_of_normalised_features_alone_raises(model):
 
 
 @pytest.mark.parametrize("solver", ["svd", "eigen"])
-def test_discriminant_analysis_predicts_but_does_not_transform(solver):
+def test_discriminant_analysis_does_not_transform(solver):
     iris, species = load_iris(return_X_y=True)
     bn, model = pair(LinearDiscriminantAnalysis(solver=solver), species, iris)
     folded = assert_folds(bn, model, iris)
@@ -796,20 +741,20 @@ def test_discriminant_analysis_predicts_but_does_not_transform(solver):
 def test_a_folded_model_does_not_train(model):
     bn, model = pair(model, Y if isinstance(model, SGDRegressor) else Y > 0)
     folded = fold(bn, model)
-    before = pickle.dumps(folded)
-    assert isinstance(folded, type(model))
     assert type(folded).__name__ == "Folded" + type(model).__name__
     # scikit-learn takes nothing without fit for an estimator.
-    with pytest.raises(AttributeError, match=r"no fit: .* prediction only, .* fold"):
+    refused = pytest.raises(
+        AttributeError, match=r"no fit: .* prediction only, .* fold"
+    )
+    with unchanged(folded), refused:
         folded.fit(X, Y > 0)
-    assert not hasattr(folded, "partial_fit")
-    assert not hasattr(folded, "set_fit_request")
     if hasattr(model, "partial_fit"):
-        with pytest.raises(AttributeError, match=r"no partial_fit: it is for"):
+        refused = pytest.raises(AttributeError, match=r"no partial_fit: it is for")
+        with unchanged(folded), refused:
             folded.partial_fit(X, Y > 0)
-    assert pickle.dumps(folded) == before
-    for name in ("fit_transform", "transform", "fit_predict"):
+    for name in ("partial_fit", "set_fit_request", "fit_transform", "fit_predict"):
         assert not hasattr(folded, name)
+    assert not hasattr(folded, "transform")
 
 
 @pytest.mark.parametrize("model", [*REGRESSORS, *CLASSIFIERS])
@@ -844,27 +789,17 @@ def test_a_clone_of_a_folded_model_trains():
     assert type(search.best_estimator_) is SGDClassifier
 
 
-def test_a_pickle_of_a_folded_model_in_another_process(tmp_path):
-    bn, model = pair()
-    folded = fold(make_pipeline(bn, model))
-    path = tmp_path / "folded.pickle"
-    path.write_bytes(pickle.dumps((folded, X)))
-    code = (
-        "import pickle, sys; folded, X = pickle.load(open(sys.argv[1], 'rb'));"
-        "print(type(folded[-1]).__name__, float(folded.predict(X)[0]),"
-        "hasattr(folded, 'partial_fit'))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(path)],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert result.stdout.split() == ["FoldedRidge", str(folded.predict(X)[0]), "False"]
+def test_a_pickle_of_a_folded_model():
+    folded = fold(make_pipeline(*pair()))
+    dumped = pickle.dumps(folded)
+    _folded_class.cache_clear()  # as there
+    loaded = pickle.loads(dumped)
+    assert type(loaded[-1]).__name__ == "FoldedRidge"
+    assert_array_equal(loaded.predict(X), folded.predict(X))
+    assert not hasattr(loaded, "partial_fit")
 
 
-@pytest.mark.parametrize("model", [Ridge(), SGDClassifier(), LinearSVC()])
+@pytest.mark.parametrize("model", [Ridge(), SGDClassifier()])
 def test_a_folded_model_in_skops(model):
     sio = pytest.importorskip("skops.io")
     bn, model = pair(model, Y if isinstance(model, Ridge) else Y > 0)
@@ -894,19 +829,17 @@ def test_a_folded_pipeline_does_not_train(kind):
     pipe = kind(steps).fit(X, Y > 0)
     folded = fold(pipe)
     assert isinstance(folded, kind)
-    before = pickle.dumps(folded)
-    with pytest.raises(AttributeError, match=r"no fit: it is for prediction only"):
+    refused = pytest.raises(AttributeError, match=r"no fit: it is for prediction only")
+    with unchanged(folded), refused:
         folded.fit(X, Y > 0)
     for name in ("partial_fit", "fit_transform", "fit_predict"):
         assert not hasattr(folded, name)
-    assert pickle.dumps(folded) == before
-    assert_array_equal(pickle.loads(before).predict(X), folded.predict(X))
     # The steps before the model are as they were.
     assert type(folded[:-1]) is kind
     assert_array_equal(folded[:-1].transform(X), pipe[0].transform(X))
-    assert type(clone(folded)) is kind
-    clone(folded).fit(X, Y > 0)
-    assert pickle.dumps(folded) == before
+    with unchanged(folded):
+        copied = clone(folded).fit(X, Y > 0)
+    assert type(copied) is kind
 
 
 def test_a_folded_model_in_a_streaming_pipeline():
@@ -963,10 +896,14 @@ def test_a_search_names_its_best_estimator(search):
 
 @pytest.mark.parametrize(
     ("model", "sibling"),
-    [(SVC, LinearSVC), (NuSVC, LinearSVC), (SVR, LinearSVR), (NuSVR, LinearSVR)],
+    [
+        (SVC(kernel="linear"), "LinearSVC"),
+        (NuSVC(), "LinearSVC"),
+        (SVR(), "LinearSVR"),
+        (NuSVR(kernel="linear"), "LinearSVR"),
+    ],
 )
-@pytest.mark.parametrize("kernel", ["linear", "rbf"])
-def test_a_support_vector_machine_names_the_linear_one(model, sibling, kernel):
-    bn, model = pair(model(kernel=kernel), Y if model in (SVR, NuSVR) else Y > 0)
-    with pytest.raises(TypeError, match=f"Train a {sibling.__name__}, which can be"):
+def test_a_support_vector_machine_names_the_linear_one(model, sibling):
+    bn, model = pair(model, Y if isinstance(model, SVR | NuSVR) else Y > 0)
+    with pytest.raises(TypeError, match=f"Train a {sibling}, which can be"):
         fold(bn, model)

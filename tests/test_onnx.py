@@ -1,9 +1,12 @@
-"""ONNX graphs compute what transform does, in two evaluators."""
+"""ONNX graphs compute what transformers, compositions and folded models do.
+
+In onnxruntime, and transforms in onnx's reference evaluator, too.
+"""
 
 import importlib
 import subprocess
 import sys
-from pathlib import Path
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -79,8 +82,8 @@ from skl2onnx.common import data_types  # noqa: E402
 
 import sk_batchnorm.onnx  # noqa: E402
 
-ROOT = Path(__file__).parents[1]
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+BN, LR = BatchNorm1dTransformer, LogisticRegression
 
 
 def to_onnx(model, X=None, **options):
@@ -148,7 +151,7 @@ def transformers(draw, **settings):
     if draw(st.booleans()):
         X[rng.random(X.shape) < 0.2] = np.nan
     weight, bias = rng.normal(size=(2, n_features))
-    bn = BatchNorm1dTransformer(weight_init=weight, bias_init=bias, **settings)
+    bn = BN(weight_init=weight, bias_init=bias, **settings)
     learn = bn.fit if draw(st.booleans()) else bn.partial_fit
     X = X.astype(dtype)
     return learn(X), X, dtype
@@ -164,7 +167,7 @@ def test_random_transformers_that_track_nothing(case):
     assert_same_transform(*case)
 
 
-@pytest.mark.parametrize("shape", [(20_000, 2), (100, 2, 200)])
+@pytest.mark.parametrize("shape", [(5000, 2), (50, 2, 100)])
 @pytest.mark.parametrize(
     ("dtype", "ratio", "nodes"),
     [
@@ -184,50 +187,41 @@ def test_a_sub_only_where_the_mean_is_large(shape, dtype, ratio, nodes):
     rng = np.random.default_rng(0)
     scale = 1000.0 if dtype == "int64" else 0.7
     X = rng.normal(scale * ratio, scale, shape).astype(dtype)
-    bn = BatchNorm1dTransformer(eps=0, batch_size=None, variance="total").fit(X)
+    bn = BN(eps=0, batch_size=None, variance="total").fit(X)
     out = "float32" if dtype == "int64" else dtype
     assert node_types(assert_same_transform(bn, X, out)) == nodes
-
-
-def test_one_node_in_the_dtype_of_the_data():
-    X = np.random.default_rng(0).normal(size=(10, 3))
-    graph = to_onnx(BatchNorm1dTransformer().fit(X), X)
-    (node,) = graph.graph.node
-    values = [onnx.numpy_helper.to_array(each) for each in graph.graph.initializer]
-    assert all(each.shape == (3,) and each.dtype == np.float64 for each in values)
-    assert len(node.input) == 5
-    assert node.input[0] == "X"
-    assert list(node.output) == [graph.graph.output[0].name]
 
 
 @pytest.mark.parametrize("track_running_stats", [True, False])
 def test_zero_variance_is_divided_by_one_without_eps(track_running_stats):
     X = np.full((10, 2), 0.1)  # ten of which sum to less than 1
     X[:, 1] = np.arange(10)
-    bn = BatchNorm1dTransformer(
-        eps=0, track_running_stats=track_running_stats, bias_init=5.0
-    ).fit(X)
+    bn = BN(eps=0, track_running_stats=track_running_stats, bias_init=5.0).fit(X)
     graph = assert_same_transform(bn, X, "float64")
     for (output,) in outputs(graph, X):
         assert_array_equal(output[:, 0], 5.0)
 
 
 @pytest.mark.parametrize(
-    ("mean", "var", "weight", "bias"),
+    ("mean", "var", "weight", "bias", "clip"),
     [
-        (1e39, 1e60, 1.0, 0.0),
-        (0.0, 1e-80, 1.0, 0.0),
-        (0.0, 1e76, 1.0, 0.0),
-        (0.0, 1.0, 1e39, 0.0),
-        (0.0, 1.0, 1e-40, 0.0),
-        (0.0, 1.0, 1.0, 1e39),
+        (1e39, 1e60, 1.0, 0.0, None),
+        (0.0, 1e-80, 1.0, 0.0, None),
+        (0.0, 1e76, 1.0, 0.0, None),
+        (0.0, 1.0, 1e39, 0.0, None),
+        (0.0, 1.0, 1e-40, 0.0, None),
+        (0.0, 1.0, 1.0, 1e39, None),
+        (0.0, 1.0, 1.0, 0.0, 1e39),
+        (0.0, 1.0, 1.0, 0.0, 1e-39),
+        (0.0, 1.0, 1e-40, 0.0, 2.0),
+        (0.0, 1e-80, 1.0, 0.0, 2.0),
     ],
 )
-def test_constants_beyond_float32(mean, var, weight, bias):
+def test_constants_beyond_float32(mean, var, weight, bias, clip):
     """Computed in float64: even where float32 has only infinity or no digits."""
     state = {"running_mean": mean, "running_var": var, "weight": weight, "bias": bias}
     state = {name: [value, 1.0] for name, value in state.items()}
-    bn = BatchNorm1dTransformer(2, eps=0)
+    bn = BN(2, eps=0, clip=clip)
     bn.load_state_dict({**state, "num_batches_tracked": 1})
     X = np.array([[0.0, 0.0], [1e-30, 1.0], [3e38, -1.0]], dtype=np.float32)
     graph = to_onnx(bn, X)
@@ -239,7 +233,7 @@ def test_constants_beyond_float32(mean, var, weight, bias):
 
 def test_a_weight_of_zero_needs_no_float64():
     X = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
-    bn = BatchNorm1dTransformer(weight_init=[0.0, 1.0], bias_init=3.0).fit(X)
+    bn = BN(weight_init=[0.0, 1.0], bias_init=3.0).fit(X)
     graph = assert_same_transform(bn, X, "float32")
     assert node_types(graph) == ["BatchNormalization"]
 
@@ -258,89 +252,64 @@ def test_a_weight_of_zero_needs_no_float64():
 def test_other_real_numbers_become_float32(dtype, kind, track_running_stats):
     X = np.random.default_rng(0).integers(0, 100, (20, 3)) % 7
     X = X.astype(dtype)
-    bn = BatchNorm1dTransformer(track_running_stats=track_running_stats).fit(X)
+    bn = BN(track_running_stats=track_running_stats).fit(X)
     initial_types = [("X", kind([None, 3]))]
     assert_same_transform(bn, X, "float32", initial_types=initial_types)
 
 
-def test_large_integers_are_not_rounded_to_float32_first():
+def test_large_integers_are_not_rounded_first():
     seconds = np.random.default_rng(0).integers(0, 86_400, (1000, 1)) + 1_700_000_000
-    bn = BatchNorm1dTransformer().fit(seconds)
+    bn = BN().fit(seconds)
     assert_same_transform(bn, seconds.astype(np.int64), "float32")
 
 
 @pytest.mark.parametrize("columns", [["count", "x", "y"], ["x", "y", "count"]])
-def test_columns_one_by_one_are_float64_if_one_of_them_is(columns):
+def test_columns_are_float64_if_one_of_them_is(columns):
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(50, 2)), columns=["x", "y"])
     X["count"] = np.arange(50) + 2**40
     X = X[columns]
-    assert_same_transform(BatchNorm1dTransformer().fit(X), X, "float64")
+    assert_same_transform(BN().fit(X), X, "float64")
     # The step behind is told so, too.
     y = X["x"] > X["y"]
-    pipe = make_pipeline(BatchNorm1dTransformer(), LogisticRegression()).fit(X, y)
+    pipe = make_pipeline(BN(), LogisticRegression()).fit(X, y)
     for _, probability in outputs(to_onnx(pipe, X, options={"zipmap": False}), X):
         assert_allclose(probability, pipe.predict_proba(X), rtol=1e-12, atol=1e-12)
 
 
-def test_merged_columns_have_the_type_that_skl2onnx_declares():
+def test_merged_columns_have_the_declared_type():
     """That of the first; float64 all the same up to the end."""
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"count": np.arange(50), "time": 1e9 + rng.normal(size=50)})
-    model = ColumnTransformer([("bn", BatchNorm1dTransformer(), ["count", "time"])])
+    model = ColumnTransformer([("bn", BN(), ["count", "time"])])
     assert_same_transform(model.fit(X), X, "float32")
 
 
-def search(estimator, X, y):
-    grid = {"batchnorm1dtransformer__momentum": [0.1, None]}
-    return GridSearchCV(estimator, grid).fit(X, y)
-
-
-def with_ridge(X, y):
-    return make_pipeline(BatchNorm1dTransformer(), Ridge())
-
-
 PLACES = {
-    "first": lambda X, y: with_ridge(X, y).fit(X, y),
-    "last": lambda X, y: make_pipeline(PCA(2), BatchNorm1dTransformer()).fit(X),
-    "twice": lambda X, y: make_pipeline(
-        BatchNorm1dTransformer(bias_init=9.0), BatchNorm1dTransformer()
-    ).fit(X),
-    "pipeline in a pipeline": lambda X, y: make_pipeline(
-        make_pipeline(BatchNorm1dTransformer()), MinMaxScaler()
-    ).fit(X),
+    "last": lambda X, y: make_pipeline(PCA(2), BN()).fit(X),
+    "twice": lambda X, y: make_pipeline(BN(bias_init=9.0), BN()).fit(X),
     "some columns": lambda X, y: ColumnTransformer(
         [
-            ("bn", BatchNorm1dTransformer(), [3, 0]),
+            ("bn", BN(), [3, 0]),
             ("rest", "passthrough", [1]),
-            ("slice", make_pipeline(BatchNorm1dTransformer(eps=1)), slice(1, 4)),
+            ("slice", make_pipeline(BN(eps=1)), slice(1, 4)),
         ]
     ).fit(X),
     "columns, then all": lambda X, y: make_pipeline(
-        make_column_transformer((BatchNorm1dTransformer(), [0, 1])),
-        BatchNorm1dTransformer(),
-        Ridge(),
+        make_column_transformer((BN(), [0, 1])), BN(), Ridge()
     ).fit(X, y),
-    "union": lambda X, y: make_union(
-        BatchNorm1dTransformer(), BatchNorm1dTransformer(with_mean=False)
-    ).fit(X),
-    "search": lambda X, y: search(with_ridge(X, y), X, y),
-    "best of a search": lambda X, y: search(with_ridge(X, y), X, y).best_estimator_,
-    "before a search": lambda X, y: make_pipeline(
-        BatchNorm1dTransformer(), GridSearchCV(Ridge(), {"alpha": [1, 2]})
+    "search": lambda X, y: GridSearchCV(
+        make_pipeline(BN(), Ridge()), {"batchnorm1dtransformer__momentum": [0.1, None]}
     ).fit(X, y),
     "set_output": lambda X, y: (
-        make_pipeline(BatchNorm1dTransformer(), MinMaxScaler())
-        .set_output(transform="pandas")
-        .fit(X)
+        make_pipeline(BN(), MinMaxScaler()).set_output(transform="pandas").fit(X)
     ),
 }
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("place", PLACES)
-def test_any_place(place, dtype):
-    rng = np.random.default_rng(0)
+def test_any_place(place):
+    rng, dtype = np.random.default_rng(0), "float32" if place == "last" else "float64"
     X = rng.normal(3.0, 2.0, (60, 4)).astype(dtype)
     model = PLACES[place](X, X @ [1.0, 2.0, 3.0, 4.0])
     predicts = hasattr(model, "predict")
@@ -352,17 +321,6 @@ def test_any_place(place, dtype):
         output = output.reshape(expected.shape)
         tolerance = TOLERANCE[dtype]
         assert_allclose(output, expected, rtol=tolerance, atol=tolerance)
-
-
-def test_classifier_behind():
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(60, 4)).astype(np.float32)
-    pipe = make_pipeline(BatchNorm1dTransformer(), LogisticRegression())
-    found = search(pipe, X, X[:, 0] > 0)
-    graph = to_onnx(found, X, options={id(found): {"zipmap": False}})
-    for label, probability in outputs(graph, X):
-        assert_array_equal(label, found.predict(X))
-        assert_allclose(probability, found.predict_proba(X), rtol=1e-5, atol=1e-5)
 
 
 # StreamingPipeline, wherever a Pipeline may stand
@@ -381,7 +339,6 @@ def hinge():
     return SGDClassifier(random_state=0)
 
 
-BN, LR = BatchNorm1dTransformer, LogisticRegression
 SOFT = {"voting": "soft", "flatten_transform": False}
 CLASSIFIERS = {
     "alone": lambda pipe: pipe(BN(), LR()),
@@ -465,35 +422,23 @@ def assert_equal_outputs(actual, expected):
         assert_array_equal(actual[name], values)
 
 
-def assert_as_a_pipeline(place, kind, n_classes, options):
-    X, y = rows(n_classes)
+@pytest.mark.parametrize("place", CLASSIFIERS)
+def test_streaming_pipeline_is_a_pipeline(place):
+    """Of either class, for two classes and three, with each option."""
     make = streaming(CLASSIFIERS[place])
-    expected, actual = (
-        run_model(model, X, OPTIONS[options](model))
-        for model in (make(Pipeline).fit(X, y), make(kind).fit(X, y))
-    )
-    assert_equal_outputs(actual, expected)
-
-
-@pytest.mark.parametrize("kind", [StreamingPipeline, SubclassedPipeline])
-@pytest.mark.parametrize("n_classes", [2, 3])
-@pytest.mark.parametrize("place", CLASSIFIERS)
-def test_streaming_pipeline_is_a_pipeline(place, n_classes, kind):
-    assert_as_a_pipeline(place, kind, n_classes, "none")
-
-
-@pytest.mark.parametrize("options", [name for name in OPTIONS if name != "none"])
-@pytest.mark.parametrize("place", CLASSIFIERS)
-def test_streaming_pipeline_takes_options(place, options):
-    assert_as_a_pipeline(place, StreamingPipeline, 2, options)
-
-
-@pytest.mark.parametrize("place", CLASSIFIERS)
-def test_streaming_pipeline_predicts(place):
-    X, y = rows(3)
-    model = streaming(CLASSIFIERS[place])(StreamingPipeline).fit(X, y)
-    label, *_ = run_model(model, X).values()
-    assert_array_equal(label.ravel(), model.predict(X))
+    for n_classes, kind, options in [
+        (3, StreamingPipeline, ["none"]),
+        (2, SubclassedPipeline, OPTIONS),
+    ]:
+        X, y = rows(n_classes)
+        peer, model = make(Pipeline).fit(X, y), make(kind).fit(X, y)
+        for name in options:
+            actual = run_model(model, X, OPTIONS[name](model))
+            expected = run_model(peer, X, OPTIONS[name](peer))
+            assert_equal_outputs(actual, expected)
+            if name == "none":
+                label, *_ = actual.values()
+                assert_array_equal(label.ravel(), model.predict(X))
 
 
 @pytest.mark.parametrize("place", REGRESSORS)
@@ -504,31 +449,6 @@ def test_streaming_pipeline_regresses(place):
     model.fit(X, y[:, None] if place == "outputs" else y)
     (output,) = run_model(model, X).values()
     assert_allclose(output.ravel(), model.predict(X).ravel(), rtol=1e-5, atol=1e-5)
-
-
-def test_streaming_pipeline_without_options():
-    X, y = rows()
-    pipe = StreamingPipeline([("bn", BN()), ("sgd", SGDClassifier(loss="log_loss"))])
-    for half in (slice(30), slice(30, 60)):
-        pipe.partial_fit(X[half], y[half], classes=[0, 1])
-    outputs = run_model(pipe, X)
-    assert_array_equal(outputs["output_label"], pipe.predict(X))
-    actual = [[each[0], each[1]] for each in outputs["output_probability"]]
-    assert_allclose(actual, pipe.predict_proba(X), rtol=1e-5, atol=1e-5)
-
-
-def test_what_the_page_says_of_calibration():
-    """When skl2onnx mends it, the page is to be mended."""
-    X, y = rows()
-    wrong = CalibratedClassifierCV(make_pipeline(MinMaxScaler(), LR()), cv=2)
-    right = make_pipeline(BN(), CalibratedClassifierCV(LR(), cv=2))
-    errors = []
-    for model in (wrong.fit(X, y), right.fit(X, y)):
-        _, probability = run_model(model, X).values()
-        probability = [list(each.values()) for each in probability]
-        errors.append(np.abs(probability - model.predict_proba(X)).max())
-    assert errors[0] > 0.1
-    assert errors[1] < 1e-5
 
 
 # FrozenEstimator: as if what is in it stood there.
@@ -553,21 +473,25 @@ FROZEN = {
 }
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("place", FROZEN_PLACES)
 @pytest.mark.parametrize("inside", FROZEN)
-def test_frozen_predicts(inside, place, n_classes):
-    X, y = rows(n_classes)
-    model = FROZEN_PLACES[place](FrozenEstimator(FROZEN[inside]().fit(X, y)))
-    label, probability = run_model(model.fit(X, y), X).values()
-    assert_array_equal(label, model.predict(X))
-    probability = [list(each.values()) for each in probability]
-    assert_allclose(probability, model.predict_proba(X), atol=1e-5)
+def test_wrappers_predict(inside, place):
+    X, y = rows(3 if place == "alone" or inside == "logistic" else 2)
+    for wrap in (FrozenEstimator, FitOnce):
+        if wrap is FitOnce and place in ("twice", "bagging"):
+            continue  # which take what is frozen, and what takes no weights
+        model = FROZEN_PLACES[place](wrap(FROZEN[inside]().fit(X, y)).fit(X, y))
+        label, probability = run_model(model.fit(X, y), X).values()
+        assert_array_equal(label, model.predict(X))
+        probability = [list(each.values()) for each in probability]
+        assert_allclose(probability, model.predict_proba(X), atol=1e-5)
 
 
 # None of several steps, of which skl2onnx calibrates the probabilities.
-@pytest.mark.parametrize("n_classes", [2, 3])
-@pytest.mark.parametrize("make", [hinge, LinearSVC, LR, FROZEN["forest"]])
+@pytest.mark.parametrize(
+    ("make", "n_classes"),
+    [(hinge, 2), (hinge, 3), (LinearSVC, 3), (LR, 2), (FROZEN["forest"], 3)],
+)
 def test_frozen_is_calibrated(make, n_classes):
     X, y = rows(n_classes)
     model = CalibratedClassifierCV(FrozenEstimator(make().fit(X, y))).fit(X, y)
@@ -577,17 +501,18 @@ def test_frozen_is_calibrated(make, n_classes):
     assert_allclose(probability, model.predict_proba(X), atol=1e-5)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("inside", ["logistic", "pipeline", "streaming", "search"])
-def test_frozen_takes_options(inside, options):
+@pytest.mark.parametrize("wrap", [FrozenEstimator, FitOnce])
+@pytest.mark.parametrize("inside", FROZEN)
+def test_a_wrapper_is_what_it_holds(inside, wrap):
     X, y = rows(3)
     model = FROZEN[inside]().fit(X, y)
-    frozen = FrozenEstimator(model)
-    expected = run_model(model, X, OPTIONS[options](model))
-    actual = run_model(frozen, X, OPTIONS[options](frozen))
-    assert_equal_outputs(actual, expected)
+    wrapped = wrap(model).fit(X, y)
+    model = wrapped.estimator_ if wrap is FitOnce else model
+    for options in OPTIONS.values():
+        expected = run_model(model, X, options(model))
+        assert_equal_outputs(run_model(wrapped, X, options(wrapped)), expected)
     inner = {id(model): {"zipmap": False}}
-    pipe = make_pipeline(FrozenEstimator(BN().fit(X)), frozen)
+    pipe = make_pipeline(FrozenEstimator(BN().fit(X)), wrapped)
     assert list(run_model(pipe, X, inner)) == list(run_model(model, X, inner))
 
 
@@ -636,24 +561,18 @@ def test_frozen_regressor():
             assert_allclose(output.ravel(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_frozen_is_not_fitted():
-    with pytest.raises(NotFittedError):
-        to_onnx(FrozenEstimator(BN()), X)
-
-
 # What fold makes
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("n_classes", [2, 3])
-@pytest.mark.parametrize("kind", [Pipeline, StreamingPipeline])
-def test_folded(kind, n_classes, options):
+@pytest.mark.parametrize(("kind", "n_classes"), [(Pipeline, 2), (StreamingPipeline, 3)])
+def test_folded(kind, n_classes):
     X, y = rows(n_classes)
     pipe = kind([("bn", BN()), ("logistic", LR())]).fit(X, y)
     folded = fold(pipe)
-    models = [folded, folded[-1], FrozenEstimator(folded), make_pipeline(folded[-1])]
-    for model in models:
-        label, *probability = run_model(model, X, OPTIONS[options](model)).values()
+    last = folded[-1]
+    models = [folded, last, FrozenEstimator(folded), make_pipeline(last)]
+    for model, options in product(models, OPTIONS.values()):
+        label, *probability = run_model(model, X, options(model)).values()
         assert_array_equal(label, pipe.predict(X))
         if len(probability) > 1:  # "columns"
             probability = np.transpose(probability)
@@ -662,25 +581,16 @@ def test_folded(kind, n_classes, options):
         else:
             (probability,) = probability
         assert_allclose(probability, pipe.predict_proba(X), atol=1e-5)
-
-
-def test_folded_in_composites():
-    X, y = rows(3)
-    folded = fold(make_pipeline(BN(), LR()).fit(X, y))
     for model in (
-        StackingClassifier([("a", folded[-1]), ("b", folded)], cv="prefit"),
-        VotingClassifier([("a", FrozenEstimator(folded[-1]))], **SOFT),
-        CalibratedClassifierCV(FrozenEstimator(folded[-1])),
+        StackingClassifier([("a", last), ("b", folded)], cv="prefit"),
+        VotingClassifier([("a", FrozenEstimator(last))], **SOFT),
+        CalibratedClassifierCV(FrozenEstimator(last)),
     ):
         label, _ = run_model(model.fit(X, y), X).values()
         assert_array_equal(label, model.predict(X))
-
-
-def test_folded_regressor():
-    X, _ = rows()
-    pipe = make_pipeline(MinMaxScaler(), BN(), Ridge()).fit(X, X @ [1.0, 2.0, 3.0, 4.0])
-    (output,) = run_model(fold(pipe), X).values()
-    assert_allclose(output.ravel(), pipe.predict(X), rtol=1e-5)
+    regressor = make_pipeline(MinMaxScaler(), BN(), Ridge()).fit(X, y)
+    (output,) = run_model(fold(regressor), X).values()
+    assert_allclose(output.ravel(), regressor.predict(X), rtol=1e-5, atol=1e-5)
 
 
 def test_folded_before_the_import():
@@ -694,7 +604,9 @@ def test_folded_before_the_import():
         "import skl2onnx, sk_batchnorm.onnx\n"
         "print([n.op_type for n in skl2onnx.to_onnx(folded, X).graph.node])"
     )
-    result = run(code)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
     assert result.stdout == "['LinearRegressor']\n", result.stderr
 
 
@@ -787,14 +699,14 @@ TARGETS = {
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_nest_with_a_target(dtype, target):
-    X, y = table(dtype)
-    y = y / 1000 if target in ("none", "neither", "identity") else y
-    model = StreamingTransformedTargetRegressor(
-        nest(regress()), transformer=TARGETS[target]()
-    )
-    assert_same_prediction(learned(model, X, y), X, dtype)
+def test_nest_with_a_target(target):
+    for dtype in TOLERANCE if target == "ours" else ["float64"]:
+        X, y = table(dtype)
+        y = y / 1000 if target in ("none", "neither", "identity") else y
+        model = StreamingTransformedTargetRegressor(
+            nest(regress()), transformer=TARGETS[target]()
+        )
+        assert_same_prediction(learned(model, X, y), X, dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -863,17 +775,18 @@ def test_columns_however_they_are_chosen(name):
         np.array([False, True, True]),
         lambda X: [2, 1, 0],
     ],
+    ids=range(9),
 )
-@pytest.mark.parametrize("part", [BN, lambda: "passthrough", lambda: FitOnce(PCA(1))])
-def test_columns_of_an_array(part, columns):
+def test_columns_of_an_array(columns):
     X = np.random.default_rng(0).normal([1.0, 5.0, 9.0], size=(60, 3))
     X = X.astype(np.float32)
-    model = StreamingColumnTransformer(
-        [("a", part(), columns), ("b", part(), columns)],
-        transformer_weights={"a": 3.0},
-        remainder="passthrough",
-    )
-    assert_same_transform_of_columns(learned(model, X), X)
+    for part in (BN(), "passthrough", FitOnce(PCA(1))):
+        model = StreamingColumnTransformer(
+            [("a", part, columns), ("b", part, columns)],
+            transformer_weights={"a": 3.0},
+            remainder="passthrough",
+        )
+        assert_same_transform_of_columns(learned(model, X), X)
 
 
 def test_columns_of_several_arrays():
@@ -985,23 +898,6 @@ def test_union(dtype):
     assert_same_transform_of_columns(learned(union, X), X)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("inside", FROZEN)
-def test_fit_once_is_what_it_has_fitted(inside, options):
-    X, y = rows(3)
-    once = FitOnce(FROZEN[inside]()).fit(X, y)
-    expected = run_model(once.estimator_, X, OPTIONS[options](once.estimator_))
-    assert_equal_outputs(run_model(once, X, OPTIONS[options](once)), expected)
-    for model in (
-        StackingClassifier([("a", once)], cv="prefit"),
-        VotingClassifier([("a", FitOnce(FROZEN[inside]()))], **SOFT),
-        make_streaming_pipeline(BN(), FitOnce(FROZEN[inside]())),
-    ):
-        model.fit(X, y)
-        label, *_ = run_model(model, X).values()
-        assert_array_equal(label, model.predict(X))
-
-
 TARGET_REGRESSORS = [StreamingTransformedTargetRegressor, TransformedTargetRegressor]
 TARGET_PLACES = {
     "alone": lambda ttr: ttr(Ridge()),
@@ -1027,20 +923,23 @@ SEVERAL = {"alone", "default", "of a pipeline", "of another", "last", "search"}
 SEVERAL |= {"fitted once", "outputs", "of outputs"}
 
 
-@pytest.mark.parametrize("n_outputs", [1, 3])
 @pytest.mark.parametrize("place", TARGET_PLACES)
-@pytest.mark.parametrize("kind", TARGET_REGRESSORS)
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize(
+    ("dtype", "kind", "n_outputs"),
+    [
+        ("float32", StreamingTransformedTargetRegressor, 1),
+        ("float64", TransformedTargetRegressor, 1),
+        ("float64", StreamingTransformedTargetRegressor, 3),
+        ("int64", TransformedTargetRegressor, 3),
+    ],
+)
 def test_target_anywhere(dtype, kind, place, n_outputs):
-    if n_outputs > 1 and place not in SEVERAL:
-        pytest.skip("has one output")
+    n_outputs = n_outputs if place in SEVERAL else 1
     if dtype == "int64" and place == "stacking":
         pytest.skip("skl2onnx stacks none of integers")
     X = np.random.default_rng(0).normal(3.0, 50.0, (60, 4)).astype(dtype)
-    y = (
-        1000
-        + X @ np.arange(4 * n_outputs).reshape(4, -1) * [1.0, -9.0, 90.0][:n_outputs]
-    )
+    coef = np.arange(4 * n_outputs).reshape(4, -1) * [1.0, -9.0, 90.0][:n_outputs]
+    y = 1000 + X @ coef
     y = y if "outputs" in place or n_outputs > 1 else y[:, 0]
     model = TARGET_PLACES[place](
         lambda regressor: kind(regressor, transformer=BN(weight_init=2, bias_init=1))
@@ -1062,10 +961,11 @@ def test_target_of_one_column(kind):
     assert_same_prediction(model, X, "float32")
 
 
-def test_target_by_a_transformer_of_dask():
+def test_transformers_of_dask():
     dask = pytest.importorskip("sk_batchnorm.dask")
     X, _ = rows()
-    bn = dask.DaskBatchNorm1dTransformer()
+    bn = dask.DaskBatchNorm1dTransformer().fit(X)
+    assert_same_transform(bn, X, "float32")
     model = TransformedTargetRegressor(Ridge(), transformer=bn).fit(X, X[:, 0])
     assert_same_prediction(model, X, "float32")
 
@@ -1111,35 +1011,26 @@ class Outdone(BatchNorm1dTransformer):
 
 @pytest.mark.parametrize("kind", TARGET_REGRESSORS)
 @pytest.mark.parametrize(
-    ("params", "error", "message"),
+    ("params", "message"),
     [
         (
             {"func": np.log1p, "inverse_func": np.expm1},
-            NotImplementedError,
             "func and inverse_func can't be converted to ONNX. The transformer of the "
             "target may be a BatchNorm1dTransformer, StandardScaler, .* or a Pipeline",
         ),
         (
             {"transformer": RobustScaler()},
-            NotImplementedError,
             "inverse of RobustScaler can't be .* BatchNorm1dTransformer, StandardScal",
         ),
-        (
-            {"transformer": make_pipeline(BN(), RobustScaler())},
-            NotImplementedError,
-            "inverse of RobustScaler can't be converted",
-        ),
-        (
-            {"transformer": Outdone()},
-            NotImplementedError,
-            "inverse of Outdone can't be converted",
-        ),
+        ({"transformer": make_pipeline(BN(), RobustScaler())}, "inverse of RobustScal"),
+        ({"transformer": Outdone()}, "inverse of Outdone can't be converted"),
     ],
+    ids=["func", "other", "pipeline", "subclass"],
 )
-def test_target_that_can_t_be_converted(kind, params, error, message):
+def test_target_that_can_t_be_converted(kind, params, message):
     X, _ = rows()
     model = kind(Ridge(), check_inverse=False, **params).fit(X, np.abs(X[:, 0]))
-    with pytest.raises(error, match=message):
+    with pytest.raises(NotImplementedError, match=message):
         to_onnx(model, X)
 
 
@@ -1163,21 +1054,6 @@ def test_target_of_two_results():
     options = {id(bayes.regressor_): {"return_std": True}}
     with pytest.raises(ValueError, match="predict one array; it is .* to 2 ONNX"):
         to_onnx(bayes, X, options=options)
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        FitOnce(OneHotEncoder()),
-        make_streaming_column_transformer((BN(), [0])),
-        make_streaming_union(BN()),
-        StreamingTransformedTargetRegressor(Ridge()),
-        TransformedTargetRegressor(Ridge()),
-    ],
-)
-def test_compositions_not_fitted(model):
-    with pytest.raises(NotFittedError):
-        to_onnx(model, X)
 
 
 def test_subclasses_of_compositions():
@@ -1239,13 +1115,6 @@ def test_subclass():
     assert_same_transform(Named().fit(integers), integers, "float32")
 
 
-def test_subclass_of_dask():
-    dask = pytest.importorskip("sk_batchnorm.dask")
-    X, _ = rows()
-    bn = dask.DaskBatchNorm1dTransformer().fit(X)
-    assert_same_transform(bn, X, "float32")
-
-
 @pytest.mark.parametrize("kind", [Rectified, Mixed])
 def test_subclass_with_another_transform(kind):
     X, _ = rows()
@@ -1260,7 +1129,7 @@ def test_subclass_with_a_converter_of_its_own():
 
     def convert(scope, operator, container):
         bn = clone(operator.raw_operator)
-        plain = BatchNorm1dTransformer(**bn.get_params())
+        plain = BN(**bn.get_params())
         plain.load_state_dict(operator.raw_operator.state_dict())
         plain.bias_ = plain.bias_ + 1
         operator.raw_operator = plain
@@ -1288,12 +1157,11 @@ BOUNDS = {"clip": 0.7, "handle_missing": "mean"}
     ],
     ids=str,
 )
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("trailing", [(), (4,)])
+@pytest.mark.parametrize(("dtype", "trailing"), [("float32", ()), ("float64", (4,))])
 def test_nodes_that_limit_and_fill(settings, nodes, dtype, trailing):
     """At every length, as NaN passes through vectors of processors in another way."""
     rng = np.random.default_rng(0)
-    bn = BatchNorm1dTransformer(**settings).fit(rng.normal(1.0, 3.0, (100, 3)))
+    bn = BN(**settings).fit(rng.normal(1.0, 3.0, (100, 3)))
     for n_rows in (1, 2, 3, 50, 1001):
         X = rng.normal(1.0, 3.0, (n_rows, 3, *trailing)).astype(dtype)
         X[rng.random(X.shape) < 0.3] = np.nan
@@ -1310,28 +1178,8 @@ def test_nodes_that_limit_and_fill(settings, nodes, dtype, trailing):
                 sure |= np.abs(normalised) > 0.7 * (1 + 1e-5)
         for (output,) in outputs(graph, X):
             assert_array_equal(output[sure], out[sure])
-
-
-def test_integers_are_limited():
-    X = np.random.default_rng(0).integers(0, 100, (50, 3)) + 2**40
-    bn = BatchNorm1dTransformer(weight_init=2.0, **BOUNDS).fit(X)
-    assert_same_transform(bn, X, "float32")
-
-
-@pytest.mark.parametrize(
-    ("clip", "weight", "var"),
-    [(1e39, 1.0, 1.0), (1e-39, 1.0, 1.0), (2.0, 1e-40, 1.0), (2.0, 1.0, 1e-80)],
-)
-def test_limits_beyond_float32(clip, weight, var):
-    state = {"running_mean": 0.0, "running_var": var, "weight": weight, "bias": 0.0}
-    state = {name: [value, 1.0] for name, value in state.items()}
-    bn = BatchNorm1dTransformer(2, eps=0, clip=clip)
-    bn.load_state_dict({**state, "num_batches_tracked": 1})
-    X = np.array([[0.0, 0.0], [1e-30, 1.0], [3e38, -1.0]], dtype=np.float32)
-    graph = to_onnx(bn, X)
-    assert node_types(graph)[0] == node_types(graph)[-1] == "Cast"
-    for (output,) in outputs(graph, X):
-        assert_allclose(output, bn.transform(X), rtol=1e-6)
+    integers = rng.integers(0, 100, (50, 3)) + 2**40
+    assert_same_transform(clone(bn).fit(integers), integers, "float32")
 
 
 @pytest.mark.parametrize("with_mean", [True, False])
@@ -1341,21 +1189,26 @@ def test_a_feature_never_observed_is_filled(with_mean, track):
     X = np.random.default_rng(0).normal(3.0, 1.0, (20, 3))
     X[:, 1] = np.nan
     X[::3, 2] = np.nan
-    bn = BatchNorm1dTransformer(
+    bn = BN(
         with_mean=with_mean, track_running_stats=track, bias_init=2.0, **BOUNDS
     ).fit(X)
     for (output,) in outputs(assert_same_transform(bn, X, "float64"), X):
         assert_array_equal(output[:, 1], 2.0)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+OPSETS = range(9, skl2onnx.get_latest_tested_opset_version() + 1)
+
+
 @pytest.mark.parametrize("tracking", [True, False])
-@pytest.mark.parametrize(
-    "opset", range(9, skl2onnx.get_latest_tested_opset_version() + 1)
-)
-def test_opsets_that_limit_and_fill(opset, tracking, dtype):
-    X = np.random.default_rng(0).normal(3.0, 1.0, (9, 3, 2)).astype(dtype)
-    bn = BatchNorm1dTransformer(track_running_stats=tracking, bias_init=0.5, **BOUNDS)
+@pytest.mark.parametrize("opset", OPSETS)
+def test_opsets(opset, tracking):
+    rng, dtype = np.random.default_rng(0), ["float32", "float64"][opset % 2]
+    X = rng.normal(100.0, 1.0, (9, 3, 2)).astype("float32")
+    bn = BN(track_running_stats=tracking).fit(X)
+    graph = assert_same_transform(bn, X, "float32", target_opset=opset)
+    assert graph.opset_import[0].version == opset
+    X = rng.normal(3.0, 1.0, (9, 3, 2)).astype(dtype)
+    bn = BN(track_running_stats=tracking, bias_init=0.5, **BOUNDS)
     bn.fit(X)
     X[4:7, 0] = np.nan
     assert_same_transform(bn, X, dtype, target_opset=opset)
@@ -1363,20 +1216,9 @@ def test_opsets_that_limit_and_fill(opset, tracking, dtype):
     assert_same_transform(bn, X, dtype, target_opset=opset)
 
 
-@pytest.mark.parametrize("tracking", [True, False])
-@pytest.mark.parametrize(
-    "opset", range(9, skl2onnx.get_latest_tested_opset_version() + 1)
-)
-def test_opsets(opset, tracking):
-    X = np.random.default_rng(0).normal(100.0, 1.0, (9, 3, 2)).astype(np.float32)
-    bn = BatchNorm1dTransformer(track_running_stats=tracking).fit(X)
-    graph = assert_same_transform(bn, X, "float32", target_opset=opset)
-    assert graph.opset_import[0].version == opset
-
-
 def test_settings_and_numbers_assigned_after_fit():
     X = np.random.default_rng(0).normal(3.0, 1.0, (20, 3))
-    bn = BatchNorm1dTransformer().fit(X)
+    bn = BN().fit(X)
     bn.set_params(eps=2, with_mean=False)
     bn.weight_, bn.bias_ = [1, -2, 3], np.arange(3, dtype=np.float32)
     assert_same_transform(bn, X, "float64")
@@ -1390,7 +1232,7 @@ def test_learned_from_sparse_data():
     dense = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     dense[dense < 0.5] = 0.0
     X = sparse.csr_array(dense)
-    bn = BatchNorm1dTransformer(with_mean=False).fit(X)
+    bn = BN(with_mean=False).fit(X)
     assert_same_transform(bn, dense, "float32")
     with pytest.raises(TypeError, match="unable to guess type"):
         to_onnx(bn, X)
@@ -1399,7 +1241,7 @@ def test_learned_from_sparse_data():
 def test_the_number_of_time_points_may_be_left_open():
     X = np.random.default_rng(0).normal(size=(10, 3, 8))
     for tracking in (True, False):
-        bn = BatchNorm1dTransformer(track_running_stats=tracking).fit(X)
+        bn = BN(track_running_stats=tracking).fit(X)
         kind = data_types.DoubleTensorType([None, 3, None])
         graph = to_onnx(bn, initial_types=[("X", kind)])
         for n in (8, 5):
@@ -1407,31 +1249,43 @@ def test_the_number_of_time_points_may_be_left_open():
                 assert_allclose(output, bn.transform(X[..., :n]), atol=1e-12)
 
 
-def test_a_number_of_features_left_open_is_the_transformer_s():
+def test_the_number_of_features_may_be_left_open():
     X = np.random.default_rng(0).normal(size=(10, 3))
     kind = data_types.DoubleTensorType([None, None])
     graph = assert_same_transform(
-        BatchNorm1dTransformer().fit(X), X, "float64", initial_types=[("X", kind)]
+        BN().fit(X), X, "float64", initial_types=[("X", kind)]
     )
     assert graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value == 3
 
 
 def test_what_transform_refuses_a_graph_does_not():
     X = np.array([[0.0, 1.0], [2.0, 2.0]])
-    bn = BatchNorm1dTransformer(bias_init=5.0).fit(X)
+    bn = BN(bias_init=5.0).fit(X)
     infinite = np.array([[np.inf, 2.0]])
     for (output,) in outputs(to_onnx(bn, X), infinite):
         assert output[0, 0] == np.inf
-    bn = BatchNorm1dTransformer(bias_init=5.0, track_running_stats=False).fit(X)
+    bn = BN(bias_init=5.0, track_running_stats=False).fit(X)
     for (output,) in outputs(to_onnx(bn, X), X[:1]):
         assert_array_equal(output, [[5.0, 5.0]])
 
 
-def test_not_fitted():
-    X = np.zeros((2, 3))
-    for model in (BatchNorm1dTransformer(), with_ridge(X, None)):
-        with pytest.raises(NotFittedError, match="BatchNorm1dTransformer"):
-            to_onnx(model, X)
+@pytest.mark.parametrize(
+    "model",
+    [
+        BN(),
+        make_pipeline(BN(), Ridge()),
+        FrozenEstimator(BN()),
+        FitOnce(OneHotEncoder()),
+        make_streaming_column_transformer((BN(), [0])),
+        make_streaming_union(BN()),
+        StreamingTransformedTargetRegressor(Ridge()),
+        TransformedTargetRegressor(Ridge()),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_not_fitted(model):
+    with pytest.raises(NotFittedError):
+        to_onnx(model, X)
 
 
 @pytest.mark.parametrize(
@@ -1446,73 +1300,39 @@ def test_not_fitted():
     ],
 )
 def test_input_of_another_kind(kind, message):
-    bn = BatchNorm1dTransformer().fit(np.arange(6.0).reshape(2, 3))
+    bn = BN().fit(np.arange(6.0).reshape(2, 3))
     with pytest.raises(ValueError, match=message):
         to_onnx(bn, initial_types=[("X", kind)])
 
 
 def test_three_dimensions_can_t_come_in_parts():
-    bn = BatchNorm1dTransformer().fit(np.arange(8.0).reshape(2, 2, 2))
+    bn = BN().fit(np.arange(8.0).reshape(2, 2, 2))
     parts = [(name, data_types.FloatTensorType([None, 1, 2])) for name in "ab"]
     with pytest.raises(ValueError, match=r"shape \[None, 1, 2\], \[None, 1, 2\];"):
         to_onnx(bn, initial_types=parts)
 
 
-def test_what_transform_would_refuse_of_the_transformer():
+def test_what_transform_would_refuse():
     X = np.arange(6.0).reshape(2, 3)
-    bn = BatchNorm1dTransformer().fit(X)
+    bn = BN().fit(X)
     bn.weight_ = np.ones(2)
     with pytest.raises(ValueError, match=r"weight_ has shape \(2,\), expected \(3,\)"):
         to_onnx(bn, X)
     with pytest.raises(InvalidParameterError, match="eps"):
-        to_onnx(BatchNorm1dTransformer().fit(X).set_params(eps=-1.0), X)
+        to_onnx(BN().fit(X).set_params(eps=-1.0), X)
 
 
 def test_importing_it_again_changes_nothing():
     X = np.random.default_rng(0).normal(size=(10, 3))
-    bn = BatchNorm1dTransformer().fit(X)
+    bn = BN().fit(X)
     before = to_onnx(bn, X)
     importlib.reload(sk_batchnorm.onnx)
     assert to_onnx(bn, X) == before
 
 
-def run(code):
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize("missing", ["onnx", "skl2onnx"])
-def test_missing(missing):
-    result = run(
-        f"import sys; sys.modules[{missing!r}] = None; import sk_batchnorm.onnx"
-    )
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError: sk_batchnorm.onnx needs skl2onnx")
-    assert 'pip install "sk-batchnorm[onnx]"' in last
-
-
-def test_only_who_imports_it_pays():
-    result = run(
-        "import sys, sk_batchnorm; print({'onnx', 'skl2onnx'} & {*sys.modules})"
-    )
-    assert result.stdout == "set()\n", result.stderr
-
-
-def test_benchmark():
-    if not (ROOT / "benchmarks").exists():
-        pytest.skip("the benchmarks are in the repository, not in the package")
-    result = run(
-        "from benchmarks.onnx_nodes import measure\n"
-        "measure('float32', (50, 3), rounds=1)"
-    )
-    lines = result.stdout.strip().splitlines()
-    assert lines[0] == "float32, 50 × 3", result.stderr
-    error = {line.split("  ")[-1]: float(line.split()[2]) for line in lines[1:]}
-    assert len(error) == 5
-    assert error.pop("BatchNormalization") > 1e-5  # what the Sub is for
-    assert max(error.values()) < 1e-5
+def test_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skl2onnx", None)
+    monkeypatch.delitem(sys.modules, "sk_batchnorm.onnx")
+    message = r'needs skl2onnx.* pip install "sk-batchnorm\[onnx\]"'
+    with pytest.raises(ImportError, match=message):
+        importlib.import_module("sk_batchnorm.onnx")

@@ -1,4 +1,4 @@
-"""The recipe for a stream with checkpoints, under everything that may go wrong."""
+"""A stream with checkpoints ends with the same bits, whatever goes wrong meanwhile."""
 
 import importlib.util
 import os
@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+
+from .laws import unchanged
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -60,7 +62,7 @@ def bits(state):
     return state["n_batches"], state["accuracy"], classifier.t_, numbers
 
 
-def test_another_process_goes_on_where_this_one_stopped(data, expected, tmp_path):
+def test_another_process_goes_on(data, expected, tmp_path):
     for every in (1, 7, 100):
         folder = tmp_path / str(every)
         state = recipe.stream(data, folder, every)
@@ -120,6 +122,7 @@ print(n_kills)
 """
 
 
+@pytest.mark.xdist_group("kill")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes can't fork here")
 def test_fifty_kills(data, expected, tmp_path):
     answers = tmp_path / "answers"
@@ -212,6 +215,7 @@ def test_a_damaged_checkpoint_is_not_one_of_those_kept(stopped):
     assert names == [f"checkpoint-{number + 1:09d}", before.name]
 
 
+@pytest.mark.xdist_group("memory")
 def test_a_full_disk(data, expected, stopped):
     resource = pytest.importorskip("resource")
     before = {path: path.read_bytes() for path in stopped.iterdir()}
@@ -243,11 +247,10 @@ def test_a_mini_batch_of_another_width_in_mid_stream(data):
     )
     for frame in frames[:2]:
         pipeline.partial_fit(frame.drop(columns="y"), frame["y"], classes=[0, 1])
-    before = recipe.pickle.dumps(pipeline)
     narrow = frames[2].drop(columns=["y", "sensor 3"])
-    with pytest.raises(ValueError, match="missing:\n- sensor 3"):
+    missing = pytest.raises(ValueError, match="missing:\n- sensor 3")
+    with unchanged(pipeline), missing:
         pipeline.partial_fit(narrow, frames[2]["y"])
-    assert recipe.pickle.dumps(pipeline) == before
     pipeline.partial_fit(frames[2].drop(columns="y"), frames[2]["y"])
     assert pipeline[0].num_batches_tracked_ == 3
     assert_array_equal(pipeline[1].classes_, [0, 1])

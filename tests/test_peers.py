@@ -1,4 +1,7 @@
-"""Every cell of the README's comparison table, in its order."""
+"""Every cell of the README's comparison table, in its order.
+
+What others do may improve any day: these tests run weekly, by ``pytest -m peers``.
+"""
 
 import inspect
 import re
@@ -9,9 +12,14 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import sparse
 from sklearn.base import BaseEstimator
-from sklearn.preprocessing import StandardScaler
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from sk_batchnorm import BatchNorm1dTransformer
+
+pytestmark = pytest.mark.peers
 
 NAN = np.array([[1.0], [np.nan], [2.0]])
 INFINITE = np.array([[1.0], [np.inf], [2.0]])
@@ -190,3 +198,26 @@ def test_14_variance_of_a_constant_float32_column(torch, river_scaler):
     assert StandardScaler().partial_fit(CONSTANT).var_ == 0
     assert learn_rows(river_scaler, CONSTANT)[1] == 0
     assert ours(CONSTANT, momentum=1.0).running_var_ == 0
+
+
+def test_calibration_of_a_pipeline_in_onnx():
+    """When skl2onnx mends it, the page of sk_batchnorm.onnx is to be mended."""
+    skl2onnx = pytest.importorskip("skl2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("sk_batchnorm.onnx")
+    X = np.random.default_rng(0).normal(3.0, 2.0, (60, 4)).astype(np.float32)
+    y = X[:, 0] + X[:, 1] > 6
+    classifier = LogisticRegression()
+    wrong = CalibratedClassifierCV(make_pipeline(MinMaxScaler(), classifier), cv=2)
+    right = make_pipeline(
+        BatchNorm1dTransformer(), CalibratedClassifierCV(classifier, cv=2)
+    )
+    errors = []
+    for model in (wrong.fit(X, y), right.fit(X, y)):
+        graph = skl2onnx.to_onnx(model, X)
+        session = runtime.InferenceSession(graph.SerializeToString())
+        _, probability = session.run(None, {"X": X})
+        probability = [list(each.values()) for each in probability]
+        errors.append(np.abs(probability - model.predict_proba(X)).max())
+    assert errors[0] > 0.1
+    assert errors[1] < 1e-5
