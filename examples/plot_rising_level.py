@@ -117,7 +117,9 @@ below.set_ylim(bottom=0)
 below.legend(loc="lower left", frameon=False)
 for axes in (above, below):
     axes.spines[["top", "right"]].set_visible(False)
-figure.savefig(sys.argv[1] if len(sys.argv) > 1 else "rising_level.png", dpi=150)
+if len(sys.argv) > 1:
+    figure.savefig(sys.argv[1], dpi=120)
+    print("\nPicture saved to", sys.argv[1])
 
 # %%
 # A level that rises for ever is the case for forgetting. :ref:`when_it_helps` has

@@ -55,7 +55,7 @@ def cases() -> dict[str, BatchNorm1dTransformer]:
         "half-life": of(halflife=20.0).fit(X),
         "half-life in time": of(halflife=3.5).fit(X, times=np.arange(32.0) ** 1.5),
         "half-life with gaps": of(halflife=20.0).fit(X).partial_fit(missing),
-        "limited": of(clip=1.5, handle_missing="mean", bias=False).fit(missing),
+        "limited": of(clip=1.5, handle_missing="mean", bias=False).fit(X),
         "not fitted": of(momentum=0.25),
     }
 
