@@ -57,6 +57,8 @@ sphinx_gallery_conf = {
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("sk_batchnorm",),
     "within_subsection_order": "gallery.Order",
+    "reset_modules": ("gallery.strict", "matplotlib"),
+    "reset_modules_order": "both",
     "show_memory": False,
     "write_computation_times": False,  # a page that loads scripts from elsewhere
 }

@@ -1,6 +1,10 @@
-"""The order of the gallery: what says most first, then by name."""
+"""The gallery: what says most first, then by name; warnings of examples are errors."""
 
 from __future__ import annotations
+
+import warnings
+from contextlib import ExitStack
+from typing import Any
 
 FIRST = [
     "plot_adapt_without_labels.py",
@@ -21,3 +25,13 @@ class Order:
         """Rank of one example."""
         first = FIRST.index(filename) if filename in FIRST else len(FIRST)
         return first, filename in LAST, filename
+
+
+_warnings = ExitStack()
+
+
+def strict(config: dict[str, Any], filename: str, when: str) -> None:
+    """Make warnings errors before an example, and undo it after."""
+    _warnings.close()
+    if when == "before":
+        _warnings.enter_context(warnings.catch_warnings(action="error"))
