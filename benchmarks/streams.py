@@ -385,7 +385,8 @@ def ranks_of(rows: dict[tuple[str, str, str], Row], kind: str) -> Ranks:
     errors = np.array([[row[name].mean for name in names] for row in chosen])
     ranks = np.array([rankdata(np.round(row, 4)) for row in errors])
     n, k = ranks.shape
-    q = studentized_range.ppf(0.95, k, np.inf) / np.sqrt(2)
+    with np.errstate(under="ignore"):
+        q = studentized_range.ppf(0.95, k, np.inf) / np.sqrt(2)
     p_value = friedmanchisquare(*errors.T).pvalue if n > 1 else np.nan
     means = dict(zip(names, ranks.mean(axis=0), strict=True))
     return Ranks(means, q * np.sqrt(k * (k + 1) / (6 * n)), p_value, n)

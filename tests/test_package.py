@@ -125,7 +125,7 @@ def test_every_door_names_its_extra():
 def test_import_brings_only_what_scikit_learn_brings():
     code = """
 import sys
-import sklearn.pipeline, sklearn.preprocessing
+import sklearn.compose, sklearn.model_selection, sklearn.pipeline, sklearn.preprocessing
 before = {name.partition(".")[0] for name in sys.modules}
 import sk_batchnorm
 import sk_batchnorm.compose, sk_batchnorm.functional, sk_batchnorm.model_selection

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -523,6 +524,10 @@ def test_set_output_names_the_features(make, library):
     X = pd.DataFrame(minibatch(0)[0], columns=list("wxyz"))
     composition = make().set_output(transform=library)
     peer = in_scikit_learn(make()).set_output(transform=library).fit(X)
+    try:
+        peer.transform(X)
+    except pl.exceptions.DuplicateError:
+        pytest.skip("scikit-learn before 1.7 gives polars two columns of one name")
     for _ in range(2):
         Z = composition.partial_fit(X).transform(X)
         assert type(Z).__module__.split(".")[0] == library
