@@ -527,7 +527,7 @@ def test_set_output_names_the_features(make, library):
     try:
         peer.transform(X)
     except pl.exceptions.DuplicateError:
-        pytest.skip("scikit-learn before 1.7 gives polars two columns of one name")
+        pytest.skip("nor can scikit-learn name them in these versions")
     for _ in range(2):
         Z = composition.partial_fit(X).transform(X)
         assert type(Z).__module__.split(".")[0] == library
