@@ -864,10 +864,12 @@ def test_the_tests_of_scikit_learn_pass(tmp_path):
         "-p sklearn_own_tests"
     )
     path = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+    env.pop("PYTEST_ADDOPTS", None)  # which are for our tests
     result = subprocess.run(
         [sys.executable, "-m", "pytest", *options.split(), "--pyargs", *modules],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
+        env=env,
         capture_output=True,
         text=True,
     )
