@@ -20,6 +20,7 @@ TORCH = "torch==2.13.0"
 PEERS = ["-e", ".[dask,onnx]", "-r", ".ci/peers.txt"]
 STRICT = {"SK_BATCHNORM_FLOAT_ERRORS": "raise"}  # which no result may depend on
 PARALLEL = ["-n", "auto"]
+QUICK = "--hypothesis-profile=quick"  # where other sessions draw more
 CORE = ["dispatch", "inputs", "kernels", "memory", "moments", "nist", "normalize"]
 CORE += ["pytorch", "running_stats", "transformer"]
 
@@ -48,7 +49,7 @@ def peers(session: nox.Session) -> None:
 def oldest(session: nox.Session) -> None:
     """All tests on the oldest dependencies, under NumPy's strictest error state."""
     session.install("-c", ".ci/constraints-oldest.txt", "-e", ".[test]")
-    _pytest(session, *PARALLEL, SK_BATCHNORM_KERNELS="compiled", **STRICT)
+    _pytest(session, *PARALLEL, QUICK, SK_BATCHNORM_KERNELS="compiled", **STRICT)
 
 
 @nox.session
@@ -56,7 +57,7 @@ def plain(session: nox.Session) -> None:
     """What is computed, with NumPy's loops, under its strictest error state."""
     session.install("-e", ".[test]")
     files = [f"tests/test_{name}.py" for name in CORE]
-    _pytest(session, *PARALLEL, *files, SK_BATCHNORM_KERNELS="numpy", **STRICT)
+    _pytest(session, *PARALLEL, QUICK, *files, SK_BATCHNORM_KERNELS="numpy", **STRICT)
 
 
 @nox.session
