@@ -41,10 +41,16 @@ def label_of(name: str) -> str:
 
 def draw(streams: list[Stream], results: Results, path: str) -> None:
     """Draw what came out into a file."""
+    import matplotlib as mpl
+
+    with mpl.rc_context({"font.size": 11}):
+        _draw(streams, results, path)
+
+
+def _draw(streams: list[Stream], results: Results, path: str) -> None:
     import matplotlib.pyplot as plt
 
     rows = rows_of(results)
-    plt.rc("font", size=11)
     heights = [0.42 * len(streams) + 0.6, 3.1]
     figure = plt.figure(figsize=(13.5, sum(heights) + 1.6), layout="constrained")
     above, below = figure.subfigures(2, height_ratios=heights)
