@@ -17,10 +17,16 @@ nox.needs_version = ">=2025.5.1"
 HERE = Path(__file__).parent
 # CPU builds are what the tests need; pip alone might choose gigabytes of CUDA.
 TORCH = "torch==2.13.0"
-PEERS = ["-e", ".[dask,onnx]", "-r", ".ci/peers.txt"]
+PROJECT = nox.project.load_toml("pyproject.toml")["project"]
+PEERS = [
+    *PROJECT["optional-dependencies"]["dask"],
+    *PROJECT["optional-dependencies"]["onnx"],
+    *("-r", ".ci/peers.txt"),
+]
+# Where the loops don't matter, they need not be compiled.
+UNCOMPILED = {"CC": "false"}
 STRICT = {"SK_BATCHNORM_FLOAT_ERRORS": "raise"}  # which no result may depend on
 PARALLEL = ["-n", "auto"]
-QUICK = "--hypothesis-profile=quick"  # where other sessions draw more
 CORE = ["dispatch", "inputs", "kernels", "memory", "moments", "nist", "normalize"]
 CORE += ["pytorch", "running_stats", "transformer"]
 
@@ -49,7 +55,7 @@ def peers(session: nox.Session) -> None:
 def oldest(session: nox.Session) -> None:
     """All tests on the oldest dependencies, under NumPy's strictest error state."""
     session.install("-c", ".ci/constraints-oldest.txt", "-e", ".[test]")
-    _pytest(session, *PARALLEL, QUICK, SK_BATCHNORM_KERNELS="compiled", **STRICT)
+    _pytest(session, *PARALLEL, SK_BATCHNORM_KERNELS="compiled", **STRICT)
 
 
 @nox.session
@@ -57,7 +63,7 @@ def plain(session: nox.Session) -> None:
     """What is computed, with NumPy's loops, under its strictest error state."""
     session.install("-e", ".[test]")
     files = [f"tests/test_{name}.py" for name in CORE]
-    _pytest(session, *PARALLEL, QUICK, *files, SK_BATCHNORM_KERNELS="numpy", **STRICT)
+    _pytest(session, *PARALLEL, *files, SK_BATCHNORM_KERNELS="numpy", **STRICT)
 
 
 @nox.session
@@ -100,7 +106,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Types of the package, and of a user's script by two checkers."""
     session.install(TORCH)
-    session.install("-e", ".[dask,onnx,dev]")
+    session.install("-e", ".[dask,onnx,dev]", env=UNCOMPILED)
     session.run("mypy")
     session.run("pyright", "--pythonpath", f"{session.bin}/python")
 
@@ -121,7 +127,7 @@ def extras(session: nox.Session, extra: str) -> None:
     if extra == "torch":
         session.install(TORCH)
     # Compiling all modules, most of which are never imported, takes half of the time.
-    session.install("--no-compile", "-e", f".[{extra}]")
+    session.install("--no-compile", "-e", f".[{extra}]", env=UNCOMPILED)
     session.run("python", f".ci/extras/{extra}.py", env={"MPLBACKEND": "Agg"})
 
 
@@ -163,7 +169,8 @@ def commands(session: nox.Session, page: str) -> None:
         pip = [".venv/bin/python", "-m", "pip", "install", "--quiet"]
         session.run(*pip, TORCH, external=True)
         session.run(*pip, *PEERS, external=True)
-        env["PYTEST_ADDOPTS"] = "--cov --cov-fail-under=95"
+        # With few examples, as coverage takes its time, and other sessions draw more.
+        env["PYTEST_ADDOPTS"] = "--cov --cov-fail-under=95 --hypothesis-profile=quick"
     for command in _commands(page):
         session.log(command)
         session.run("bash", "-euc", command, env=env, external=True)
