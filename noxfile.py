@@ -86,7 +86,7 @@ def candidates(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Mistakes made on purpose, which the tests should notice: an hour."""
+    """Mistakes made on purpose, which the tests should notice: 20 minutes."""
     session.install("-e", ".[test]", "mutmut", "array-api-strict")
     env = {"SK_BATCHNORM_KERNELS": "numpy"}
     session.run("mutmut", "run", *session.posargs, env=env)
