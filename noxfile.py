@@ -128,7 +128,7 @@ def extras(session: nox.Session, extra: str) -> None:
         session.install(TORCH)
     # Compiling all modules, most of which are never imported, takes half of the time.
     session.install("--no-compile", "-e", f".[{extra}]", env=UNCOMPILED)
-    session.run("python", f".ci/extras/{extra}.py", env={"MPLBACKEND": "Agg"})
+    session.run("python", f".ci/extras/try_{extra}.py", env={"MPLBACKEND": "Agg"})
 
 
 @nox.session
