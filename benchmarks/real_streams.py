@@ -92,7 +92,9 @@ def load(name: str) -> Stream:
 def path_of(package: str, *parts: str) -> Path:
     """Where a package has a file."""
     spec = find_spec(package)
-    return Path(spec.submodule_search_locations[0], *parts)  # type: ignore[union-attr, index]
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0], *parts)
 
 
 def table(package: str, *parts: str, **options: Any) -> Any:

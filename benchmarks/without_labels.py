@@ -28,6 +28,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -62,8 +63,8 @@ def normalisers(half_lives: dict[str, float]) -> dict[str, Callable[[], Any]]:
         LEARNING: StandardScaler,
         MOMENTUM: BatchNorm1dTransformer,
         **{
-            name: lambda h=h: BatchNorm1dTransformer(halflife=h)  # type: ignore[misc]
-            for name, h in half_lives.items()
+            name: partial(BatchNorm1dTransformer, halflife=halflife)
+            for name, halflife in half_lives.items()
         },
     }
 

@@ -4,7 +4,7 @@ import numpy as np
 from onnx.reference import ReferenceEvaluator
 from skl2onnx import to_onnx
 
-import sk_batchnorm.onnx  # noqa: F401
+import sk_batchnorm.onnx  # noqa: F401 (tells skl2onnx of the transformer)
 from sk_batchnorm import BatchNorm1dTransformer
 
 X = np.random.default_rng(0).normal(5, 2, size=(100, 3)).astype(np.float32)
