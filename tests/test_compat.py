@@ -61,7 +61,7 @@ def test_what_can_be_looked_up_is_checked_once():
 
 @pytest.mark.parametrize("value", UNHASHABLE, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("where", ["first", "second"])
-def test_what_can_not_be_looked_up_is_checked_each_time(value, where):
+def test_what_has_no_hash_is_checked_each_time(value, where):
     other = {"first": "second", "second": "first"}[where]
     estimator, _ = counted(**{where: value, other: 7})
     for _ in range(3):
